@@ -1,0 +1,362 @@
+"""The configuration: one frozen, typed tree; YAML in, YAML out; unknown keys are errors.
+
+    config = load("recipe.yaml", overrides=["method.rank=8", "seed=1"])
+    print(to_yaml(config))
+
+The parts that are plug-ins (``method``, ``data``, ``objective``) are named by their ``type`` and validated by the
+``Config`` class of that plug-in's module, so their fields and defaults live beside the code that they configure.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
+
+from brushwork import registry
+from brushwork.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PRESETS = Path(__file__).parent / "presets"
+
+# YAML 1.1 reads a bare `no` as False; the field's word for "no mixed precision" is "no".
+Precision = Annotated[
+    Literal["no", "fp16", "bf16"], BeforeValidator(lambda value: "no" if value is False else value)
+]
+
+
+class Settings(BaseModel):
+    """A part of the configuration: frozen, unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class PluginSettings(Settings):
+    """The settings of a plug-in; its module's ``Config`` derives from this and knows how to build it."""
+
+    type: str
+
+    def build(self, *args: Any) -> Any:  # noqa: ANN401  (each axis narrows it)
+        """Build what these settings describe."""
+        raise NotImplementedError(self.type)
+
+
+class PartError(ValueError):
+    """A plug-in's settings did not validate: carries the settings class and pydantic's own error."""
+
+    def __init__(self, model: type[BaseModel], error: ValidationError) -> None:
+        super().__init__(str(error))
+        self.model, self.error = model, error
+
+
+def _plugin(axis: registry.Axis) -> Any:  # noqa: ANN401  (an annotation for pydantic)
+    """Annotate a field whose ``type`` key names a module of ``axis`` that validates the rest."""
+
+    def choose(value: object) -> object:
+        if isinstance(value, PluginSettings):
+            return value
+        if isinstance(value, str):
+            value = {"type": value}
+        if not isinstance(value, dict) or not isinstance(value.get("type"), str):
+            message = f"needs a type, one of {', '.join(registry.names(axis))}"
+            raise ValueError(message)  # noqa: TRY004  (pydantic wants a ValueError)
+        model = registry.load(axis, value["type"]).Config
+        try:
+            return model.model_validate(value)
+        except ValidationError as error:
+            raise PartError(model, error) from None
+
+    return Annotated[SerializeAsAny[PluginSettings], BeforeValidator(choose)]
+
+
+if TYPE_CHECKING:
+    MethodPart = SourcePart = ObjectivePart = PluginSettings
+else:
+    MethodPart, SourcePart, ObjectivePart = _plugin("methods"), _plugin("sources"), _plugin("objectives")
+
+
+class OptimizerConfig(Settings):
+    """How the weights are updated."""
+
+    type: Literal["adamw", "adamw8bit"] = "adamw"
+    learning_rate: PositiveFloat = 1e-4
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    adam_beta2: float = Field(0.999, ge=0, lt=1)
+    adam_weight_decay: NonNegativeFloat = 1e-2
+    adam_epsilon: PositiveFloat = 1e-8
+    lr_scheduler: Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial"] = "constant"
+    lr_warmup_steps: NonNegativeInt = 0
+    lr_num_cycles: PositiveInt = 1
+    lr_power: PositiveFloat = 1.0
+    lr_end: NonNegativeFloat = Field(0.0, description="The rate at which linear and polynomial end.")
+    max_grad_norm: PositiveFloat | None = 1.0
+
+
+class TrainConfig(Settings):
+    """How long and how the loop runs."""
+
+    max_train_steps: PositiveInt | None = Field(None, description="Optimizer steps; overrides num_train_epochs.")
+    num_train_epochs: PositiveInt = Field(100, description="Passes over the data when max_train_steps is not given.")
+    train_batch_size: PositiveInt = 4
+    gradient_accumulation_steps: PositiveInt = 1
+    mixed_precision: Precision = "no"
+    gradient_checkpointing: bool = False
+    use_ema: bool = False
+    ema_decay: float = Field(0.9999, gt=0, lt=1)
+    checkpointing_steps: PositiveInt = 500
+    checkpoints_total_limit: PositiveInt | None = 3
+    validation_steps: PositiveInt = 100
+    dataloader_num_workers: NonNegativeInt = 0
+    cache_latents: bool | Literal["auto"] = Field("auto", description="auto: whenever the crop is deterministic.")
+    cache_text: bool | Literal["auto"] = Field("auto", description="auto: whenever the text side is frozen.")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps ...")
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+
+
+class ValidationConfig(Settings):
+    """What is drawn and measured while training and for the report."""
+
+    prompts: str | tuple[str, ...] = Field(
+        (), description="Prompts, a text file with one prompt a line, or the name of an embedded list."
+    )
+    control_prompts: str | tuple[str, ...] = Field((), description="Prompts that have nothing to do with the data.")
+    images_per_prompt: PositiveInt = 4
+    samples_during_training: NonNegativeInt = Field(4, description="Prompts drawn every validation_steps; 0: none.")
+    num_inference_steps: PositiveInt = 20
+    guidance_scale: NonNegativeFloat = 5.0
+    sampler: str = "DPM++ 2M"
+    negative_prompt: str = ""
+    seed: NonNegativeInt = 0
+    loss_images: PositiveInt = Field(16, description="How many held-out images the validation loss looks at, at most.")
+    loss_timesteps: PositiveInt = Field(4, description="How many evenly spaced timesteps each is noised to.")
+    judge: str = Field("auto", description="A CLIP model: hub id or folder; auto: mini-clip for mini, else ViT-B/32.")
+
+
+class Config(Settings):
+    """Everything that determines a run. The same keys in YAML, in ``key.path=value`` and in Python."""
+
+    base: str = Field("mini", description="A hub id, a diffusers folder, a .safetensors file, or mini.")
+    revision: str | None = Field(None, description="The hub revision of the base.")
+    name: str | None = Field(None, description="A word for the run folder's name; default: the method.")
+    base_config: str | None = Field(
+        None, description="Where a single file's configs and tokenizer come from: a folder or hub id; default: inferred."
+    )
+    method: MethodPart
+    data: SourcePart
+    objective: ObjectivePart
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: TrainConfig = TrainConfig()
+    validation: ValidationConfig = ValidationConfig()
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _warm_up_fits(self) -> Config:
+        steps, warm_up = self.train.max_train_steps, self.optimizer.lr_warmup_steps
+        if steps is not None and warm_up > steps:
+            message = f"optimizer.lr_warmup_steps is {warm_up} but train.max_train_steps is only {steps}"
+            raise ValueError(message)
+        return self
+
+
+def presets() -> list[str]:
+    """Return the names that ``--method`` takes."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+@functools.cache
+def _preset(name: str) -> str:
+    if name not in presets():
+        message = f"There is no method named {name!r}.{nearest(name, presets())}"
+        raise ConfigError(message)
+    return (PRESETS / f"{name}.yaml").read_text("utf-8")
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one tree over another; where the ``type`` of a plug-in differs, the upper part replaces the lower one."""
+    merged = dict(below)
+    for key, value in above.items():
+        lower = merged.get(key)
+        both = isinstance(value, dict) and isinstance(lower, dict)
+        same_type = both and ("type" not in value or "type" not in lower or value["type"] == lower["type"])
+        merged[key] = merge(lower, value) if same_type else value
+    return merged
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """Turn ``method.rank=8`` into ``{"method": {"rank": 8}}``; the value is read as YAML.
+
+    Raises:
+        ConfigError: There is no ``=`` or no key.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.split(".")):
+        message = f"{text!r} is not an override: write key.path=value, for example method.rank=8"
+        raise ConfigError(message)
+    try:
+        tree: Any = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        message = f"The value of {key} is not YAML: {value!r}. Quote it: '{key}=\"...\"'"
+        raise ConfigError(message) from error
+    for part in reversed(key.split(".")):
+        tree = {part: tree}
+    return dict(tree)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a recipe.
+
+    Raises:
+        ConfigError: The file is missing, is not YAML, or is not a mapping.
+    """
+    path = Path(path)
+    if not path.is_file():
+        siblings = [str(each) for each in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        message = f"There is no recipe {str(path)!r}.{nearest(str(path), siblings)}"
+        raise ConfigError(message)
+    try:
+        tree = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        place = getattr(error, "problem_mark", None)
+        line = f" line {place.line + 1}" if place else ""
+        message = f"{path}:{line} is not YAML ({getattr(error, 'problem', error)})"
+        raise ConfigError(message) from error
+    if not isinstance(tree, dict):
+        message = f"{path}: a recipe is a mapping of keys such as base:, method:, data:"
+        raise ConfigError(message)
+    return tree
+
+
+def load(
+    recipe: str | Path | Mapping[str, Any] | None = None,
+    *,
+    method: str | None = None,
+    overrides: Sequence[str] = (),
+    **top: Any,  # noqa: ANN401  (any top-level part: base, data, train ...)
+) -> Config:
+    """Build the configuration: defaults < preset of the method < recipe < ``top`` < ``overrides``.
+
+    Args:
+        recipe: A YAML file or the mapping in it.
+        method: The name of a preset (``full``, ``lora``, ...); ``method: lora`` in a recipe means the same.
+        overrides: ``key.path=value`` texts.
+        top: Parts by name, such as ``base="mini"`` or ``train={"max_train_steps": 10}``; None counts as not given.
+
+    Raises:
+        ConfigError: With every wrong key and value at once.
+    """
+    where = str(recipe) if isinstance(recipe, (str, Path)) else "config"
+    tree: dict[str, Any] = read_yaml(recipe) if isinstance(recipe, (str, Path)) else dict(recipe or {})
+    for part in [{key: value for key, value in top.items() if value is not None}, *map(parse_override, overrides)]:
+        tree = merge(_spell_out(tree), _spell_out(part))
+    tree = _spell_out(tree)
+    asked = method or tree["method"].pop("preset", None) if isinstance(tree.get("method"), dict) else method
+    if asked is None and "method" not in tree:
+        asked = "lora"
+    if asked is not None:
+        tree = _over_preset(tree, yaml.safe_load(_preset(asked)))
+    tree.setdefault("objective", {"type": "denoising"})
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(error, Config, where))) from None
+
+
+def _spell_out(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the short forms ``method: lora`` and ``data: photos/`` as the mappings that they stand for."""
+    tree = dict(tree)
+    if isinstance(tree.get("method"), str):
+        tree["method"] = {"preset": tree["method"]}
+    if isinstance(tree.get("data"), str):
+        tree["data"] = {"path": tree["data"]}
+    return tree
+
+
+def _over_preset(tree: dict[str, Any], preset: dict[str, Any]) -> dict[str, Any]:
+    """Lay the user's tree over the preset; parts of another type than the preset's give way to the preset."""
+    kept = {}
+    for key, value in tree.items():
+        lower = preset.get(key)
+        other_type = isinstance(lower, dict) and isinstance(value, dict) and "type" in value and "type" in lower
+        if key == "method" and other_type and value["type"] != lower["type"]:
+            continue
+        kept[key] = value
+    return merge(preset, kept)
+
+
+def _explain(error: ValidationError, model: type[BaseModel], where: str, prefix: tuple[Any, ...] = ()) -> list[str]:
+    """Say what is wrong, one line for each mistake."""
+    lines = []
+    for problem in error.errors():
+        location = (*prefix, *problem["loc"])
+        name = ".".join(str(part) for part in location) or "config"
+        cause = problem.get("ctx", {}).get("error")
+        if isinstance(cause, PartError):
+            lines += _explain(cause.error, cause.model, where, location)
+        elif problem["type"] == "extra_forbidden":
+            known = _field_names(model, problem["loc"][:-1])
+            lines.append(f"{where}: {name} is not a known key.{nearest(str(location[-1]), known)}")
+        elif problem["type"] == "missing":
+            hint = " Give a folder, a hub id, or the name of an embedded data set." if name.startswith("data") else ""
+            lines.append(f"{where}: {name} is required.{hint}")
+        else:
+            given = "" if isinstance(problem["input"], (dict, BaseModel)) else f" (it is {problem['input']!r})"
+            text = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{where}: {name}: {text[0].lower() + text[1:]}{given}")
+    return lines
+
+
+def _field_names(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    """Return the fields of the settings at ``location`` below ``model``."""
+    for key in location:
+        inner = model.model_fields[key].annotation if key in model.model_fields else None
+        model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else model
+    return list(model.model_fields)
+
+
+def to_yaml(config: Config) -> str:
+    """Write the fully resolved configuration; ``load`` of it gives an equal one."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of the configuration with every plug-in's settings (for forms and editors)."""
+    root = Config.model_json_schema()
+    axes: dict[str, registry.Axis] = {"method": "methods", "data": "sources", "objective": "objectives"}
+    for key, axis in axes.items():
+        plugins = [registry.load(axis, name) for name in registry.names(axis)]
+        root["properties"][key] = {"oneOf": [module.Config.model_json_schema() for module in plugins]}
+    return root
+
+
+__all__ = [
+    "Config",
+    "OptimizerConfig",
+    "PluginSettings",
+    "Settings",
+    "TrainConfig",
+    "ValidationConfig",
+    "load",
+    "merge",
+    "parse_override",
+    "presets",
+    "read_yaml",
+    "schema",
+    "to_yaml",
+]

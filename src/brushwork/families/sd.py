@@ -1,0 +1,184 @@
+"""Stable Diffusion 1.x and 2.x: CLIP text encoder, AutoencoderKL, UNet2DConditionModel; epsilon or v-prediction."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, cast
+
+from brushwork.errors import ModelError
+from brushwork.values import Conditioning, Moments
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import torch
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from torch import Tensor, nn
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    from brushwork.families import Described
+    from brushwork.values import Prediction
+
+PIPELINE = "StableDiffusionPipeline"
+UNET_KEY = "model.diffusion_model.input_blocks.0.0.weight"
+TEXT_KEYS = (
+    "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight",
+    "cond_stage_model.model.token_embedding.weight",
+)
+
+
+def recognises(described: Described) -> bool:
+    """Return whether a base is of this family."""
+    if described.is_file:
+        return UNET_KEY in described.keys and any(key in described.keys for key in TEXT_KEYS)
+    return bool(described.index.get("_class_name") == PIPELINE)
+
+
+def load(described: Described, *, dtype: torch.dtype | None = None, device: str = "cpu") -> StableDiffusion:
+    """Load the components by their classes; see ``brushwork.families.load``."""
+    import torch
+
+    dtype = dtype or torch.float32
+    parts = _from_file(described, dtype) if described.is_file else _from_folder(described, dtype)
+    return StableDiffusion(parts, device)
+
+
+def _from_folder(described: Described, dtype: torch.dtype) -> dict[str, Any]:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    folder = described.path
+    weights = {"torch_dtype": dtype, "use_safetensors": True}
+    try:
+        return {
+            "unet": UNet2DConditionModel.from_pretrained(folder / "unet", **weights),
+            "vae": AutoencoderKL.from_pretrained(folder / "vae", **weights),
+            "text_encoder": CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype, use_safetensors=True),
+            "tokenizer": CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+            "scheduler": _scheduler_config(folder / "scheduler"),
+        }
+    except OSError as error:
+        message = (
+            f"base: {described.asked!r} is incomplete: {str(error).splitlines()[0]}\n"
+            f"A Stable Diffusion folder has unet, vae, text_encoder, tokenizer and scheduler, with .safetensors weights."
+        )
+        raise ModelError(message) from error
+
+
+def _scheduler_config(folder: Path) -> dict[str, Any]:
+    from diffusers import DDPMScheduler
+
+    return dict(DDPMScheduler.load_config(folder))
+
+
+def _from_file(described: Described, dtype: torch.dtype) -> dict[str, Any]:
+    from diffusers import StableDiffusionPipeline
+
+    try:
+        pipeline = StableDiffusionPipeline.from_single_file(
+            str(described.path), config=described.config, torch_dtype=dtype, safety_checker=None
+        )
+    except (OSError, ValueError, KeyError) as error:
+        message = (
+            f"base: {described.asked!r} could not be read as a Stable Diffusion checkpoint: {str(error).splitlines()[0]}\n"
+            f"A single file holds weights only; its configs and tokenizer are fetched from the hub. Without a network, "
+            f"name a diffusers folder of the same architecture as base_config."
+        )
+        raise ModelError(message) from error
+    names = ("unet", "vae", "text_encoder", "tokenizer")
+    return {name: getattr(pipeline, name) for name in names} | {"scheduler": dict(pipeline.scheduler.config)}
+
+
+class StableDiffusion:
+    """The modules of one Stable Diffusion model and the arithmetic that belongs to them."""
+
+    name = "sd"
+    denoiser_name = "unet"
+
+    def __init__(self, parts: dict[str, Any], device: str) -> None:
+        from diffusers import DDPMScheduler
+
+        self.device = device
+        self.unet: UNet2DConditionModel = parts["unet"].to(device).eval().requires_grad_(False)
+        self.vae: AutoencoderKL = parts["vae"].to(device).eval().requires_grad_(False)
+        self.text_encoder: CLIPTextModel = parts["text_encoder"].to(device).eval().requires_grad_(False)
+        self.tokenizer: CLIPTokenizer = parts["tokenizer"]
+        self.scheduler_config: dict[str, Any] = parts["scheduler"]
+        self.prediction = cast("Prediction", self.scheduler_config.get("prediction_type", "epsilon"))
+        self.alphas_cumprod: Tensor = DDPMScheduler.from_config(self.scheduler_config).alphas_cumprod.double()
+        self.pixels_per_latent = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        self.fingerprint = fingerprint(self.unet, self.vae, self.text_encoder)
+        self.vae_fingerprint = fingerprint(self.vae)
+        self.text_fingerprint = fingerprint(self.text_encoder)
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The UNet."""
+        return self.unet
+
+    @property
+    def text_encoders(self) -> dict[str, nn.Module]:
+        """The one text encoder, by its name in the pipeline."""
+        return {"text_encoder": self.text_encoder}
+
+    def encode_text(self, captions: Sequence[str]) -> Conditioning:
+        """Return the last hidden states, (B, tokens, width), padded as StableDiffusionPipeline pads."""
+        tokens = self.tokenizer(
+            list(captions),
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        mask = None
+        if getattr(self.text_encoder.config, "use_attention_mask", False):
+            mask = tokens.attention_mask.to(self.device)
+        states = self.text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0]
+        return Conditioning({"states": states})
+
+    def encode_images(self, pixels: Tensor) -> Moments:
+        """Return the posterior of pixels (B, 3, H, W) in [-1, 1]."""
+        posterior = self.vae.encode(pixels).latent_dist
+        return Moments(posterior.mean, posterior.std)
+
+    def scale_latents(self, latents: Tensor) -> Tensor:
+        """Multiply by the VAE's scaling factor (0.18215 for Stable Diffusion)."""
+        return latents * self.vae.config.scaling_factor
+
+    def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """Run the UNet."""
+        return cast("Tensor", self.unet(latents, timesteps, conditioning.tensors["states"], return_dict=False)[0])
+
+    def pipeline(self) -> Any:  # noqa: ANN401  (a diffusers pipeline)
+        """Return a StableDiffusionPipeline around these very modules."""
+        from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+        pipeline = StableDiffusionPipeline(
+            vae=self.vae,
+            text_encoder=self.text_encoder,
+            tokenizer=self.tokenizer,
+            unet=self.unet,
+            scheduler=DDIMScheduler.from_config(self.scheduler_config),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    def save(self, folder: Path) -> None:
+        """Write a diffusers pipeline folder with safetensors weights."""
+        self.pipeline().save_pretrained(folder, safe_serialization=True)
+
+
+def fingerprint(*modules: nn.Module) -> str:
+    """Return a hash of the weights: the same numbers give the same text, wherever they came from."""
+    import torch
+
+    digest = hashlib.blake2b(digest_size=16)
+    for module in modules:
+        for name, tensor in sorted(module.state_dict().items()):
+            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

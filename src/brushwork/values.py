@@ -1,0 +1,163 @@
+"""The small typed values through which families, methods, sources, objectives and metrics meet.
+
+Shape letters: B batch, C channels, H height, W width, T training timesteps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    import torch
+    from torch import Tensor, nn
+
+Prediction = Literal["epsilon", "v_prediction", "flow"]
+Trained = Literal["denoiser", "text_encoder", "embeddings"]
+
+
+class ImageBytes(Protocol):
+    """An encoded image that can be read again and again, also in another process."""
+
+    def read(self) -> bytes:
+        """Return the encoded bytes (PNG, JPEG, ...)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One training example, light enough to hold by the million: the picture is read when it is needed.
+
+    ``name`` says where it came from, for messages. ``extra`` holds what only a family understands (masks, ...).
+    """
+
+    name: str
+    image: ImageBytes
+    caption: str
+    weight: float = 1.0
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Yields samples by index; the order and the augmentation are the loop's business."""
+
+    def __len__(self) -> int:
+        """Return how many samples there are."""
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return one sample."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """The VAE's posterior: mean and standard deviation, each (B, C, H, W), before scaling."""
+
+    mean: Tensor
+    std: Tensor
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the denoiser is told besides the noisy latents: named tensors, batch first. Opaque outside the family."""
+
+    tensors: dict[str, Tensor]
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Conditioning:
+        """Return a copy on a device, floating-point tensors in ``dtype``."""
+        moved = {
+            name: value.to(device, dtype) if value.is_floating_point() else value.to(device)
+            for name, value in self.tensors.items()
+        }
+        return Conditioning(moved)
+
+    @staticmethod
+    def concatenate(parts: Sequence[Conditioning]) -> Conditioning:
+        """Join along the batch."""
+        import torch
+
+        return Conditioning({name: torch.cat([part.tensors[name] for part in parts]) for name in parts[0].tensors})
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Named trainable parameters that share a learning rate; ``learning_rate`` None means the optimizer's."""
+
+    name: str
+    parameters: dict[str, nn.Parameter]
+    learning_rate: float | None = None
+
+
+class Family(Protocol):
+    """Knows one base architecture. Lives in ``families/<name>.py``, which also has ``recognises`` and ``load``."""
+
+    name: str
+    prediction: Prediction
+    pixels_per_latent: int
+    fingerprint: str
+    alphas_cumprod: Tensor
+    """(T,), float64 on the CPU; the schedule that the base was trained with."""
+    denoiser: nn.Module
+    denoiser_name: str
+    """The denoiser's name in the pipeline: ``unet`` or ``transformer``."""
+    text_encoders: dict[str, nn.Module]
+    vae: nn.Module
+
+    def encode_text(self, captions: Sequence[str]) -> Conditioning:
+        """Encode captions as the family's pipeline does."""
+
+    def encode_images(self, pixels: Tensor) -> Moments:
+        """Encode pixels (B, 3, H, W) in [-1, 1] to the posterior over unscaled latents."""
+
+    def scale_latents(self, latents: Tensor) -> Tensor:
+        """Bring unscaled latents to the scale that the denoiser works on."""
+
+    def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """Run the denoiser on noisy latents (B, C, H, W) at integer timesteps (B,)."""
+
+    def pipeline(self) -> Any:  # noqa: ANN401  (a diffusers pipeline; diffusers is imported late)
+        """Return a diffusers pipeline around the same modules (nothing is copied)."""
+
+    def save(self, folder: Path) -> None:
+        """Write everything as a diffusers pipeline folder."""
+
+
+class Method(Protocol):
+    """Decides what is trained. Lives in ``methods/<name>.py`` beside its ``Config``."""
+
+    trains: frozenset[Trained]
+    artefact: str
+    """What ``save`` makes: a file name, or "" for a pipeline folder."""
+
+    def attach(self, family: Family, seed: int) -> list[ParameterGroup]:
+        """Prepare the family's modules for training (only the groups' parameters require gradients)."""
+
+    def save(self, family: Family, folder: Path) -> None:
+        """Write only what the method made, in the form that plain diffusers loads."""
+
+    def disabled(self) -> AbstractContextManager[None]:
+        """Within this context the family predicts as the untouched base."""
+
+
+class Objective(Protocol):
+    """Turns predictions into a loss per sample. Lives in ``objectives/<name>.py``."""
+
+    def losses(self, family: Family, predict: Predict, latents: Tensor, noise: Tensor, uniform: Tensor) -> Tensor:
+        """Return the loss of each sample, shape (B,).
+
+        Args:
+            family: Supplies the noise schedule and the kind of prediction.
+            predict: ``predict(noisy_latents, timesteps)``, the conditioning already bound.
+            latents: Clean scaled latents x0, (B, C, H, W).
+            noise: Standard normal, the shape of ``latents``.
+            uniform: (B,) in [0, 1); decides each sample's timestep.
+        """
+
+
+class Predict(Protocol):
+    """The denoiser with its conditioning bound."""
+
+    def __call__(self, latents: Tensor, timesteps: Tensor) -> Tensor:
+        """Predict from noisy latents (B, C, H, W) at integer timesteps (B,)."""
