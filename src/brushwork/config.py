@@ -266,9 +266,10 @@ def load(
     for part in [{key: value for key, value in top.items() if value is not None}, *map(parse_override, overrides)]:
         tree = merge(_spell_out(tree), _spell_out(part))
     tree = _spell_out(tree)
-    asked = method or tree["method"].pop("preset", None) if isinstance(tree.get("method"), dict) else method
-    if asked is None and "method" not in tree:
-        asked = "lora"
+    part = tree.get("method") or {}
+    asked = method or part.get("preset") or (None if "type" in part else "lora")
+    if isinstance(part, dict) and "preset" in part:
+        tree["method"] = {key: value for key, value in part.items() if key != "preset"}
     if asked is not None:
         tree = _over_preset(tree, yaml.safe_load(_preset(asked)))
     tree.setdefault("objective", {"type": "denoising"})
