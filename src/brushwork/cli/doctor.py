@@ -139,12 +139,12 @@ def _assets() -> Iterator[Finding]:
 def _places() -> Iterator[Finding]:
     from huggingface_hub import constants
 
-    from brushwork.cache import folder
+    from brushwork.cache import cache_folder
     from brushwork.runs import RUNS
 
     for name, path, variable in (
         ("runs", RUNS.absolute(), "--out"),
-        ("cache", folder(), "BRUSHWORK_CACHE"),
+        ("cache", cache_folder(), "BRUSHWORK_CACHE"),
         ("hub cache", Path(constants.HF_HUB_CACHE), "HF_HOME"),
     ):
         there = next(each for each in (path, *path.parents) if each.exists())

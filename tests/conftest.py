@@ -1,0 +1,120 @@
+"""What every test gets: one thread, no network, a cache of its own, and small models and data."""
+
+from __future__ import annotations
+
+import os
+
+# Before anything imports torch or the hub's client: they read these once.
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[variable] = "1"
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "WANDB_MODE": "offline",
+    "COLUMNS": "100",
+}
+
+import ipaddress
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tiny import make_tiny_sd
+
+from brushwork import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SUBJECTS = ("cat", "dog", "tree", "house", "boat", "fish")
+
+
+class NetworkUsed(AssertionError):
+    """A test tried to leave this machine."""
+
+
+def _is_here(address: Any) -> bool:
+    """Return whether an address is a Unix socket or the loopback interface."""
+    if not isinstance(address, tuple):
+        return True
+    host = str(address[0])
+    if host in ("", "localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse every connection and every name lookup that would leave this machine."""
+    connect, look_up = socket.socket.connect, socket.getaddrinfo
+
+    def guarded_connect(self: socket.socket, address: Any) -> None:
+        if not _is_here(address):
+            message = f"connect to {address}"
+            raise NetworkUsed(message)
+        connect(self, address)
+
+    def guarded_look_up(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if host is not None and not _is_here((host,)):
+            message = f"look up {host}"
+            raise NetworkUsed(message)
+        return look_up(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded_connect)
+    monkeypatch.setattr(socket, "getaddrinfo", guarded_look_up)
+
+
+@pytest.fixture(autouse=True)
+def _own_places(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Give every test a working directory and a cache that no other test sees, so that nothing lands in the checkout."""
+    here = tmp_path_factory.mktemp("here")
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("BRUSHWORK_CACHE", str(here / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _progress_is_on() -> Iterator[None]:
+    """Undo ``progress.silence`` of a test."""
+    yield
+    progress.silence(False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Keep torch on one thread: several test processes share few cores, and sums come out the same."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Stable Diffusion folder that predicts the noise."""
+    return make_tiny_sd(tmp_path_factory.mktemp("base") / "tiny-sd")
+
+
+@pytest.fixture(scope="session")
+def tiny_sd_v(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Stable Diffusion folder that predicts the velocity."""
+    return make_tiny_sd(tmp_path_factory.mktemp("base") / "tiny-sd-v", prediction_type="v_prediction")
+
+
+@pytest.fixture
+def tiny_data(tmp_path: Path) -> Path:
+    """A folder of six 40 x 36 pictures, each with its caption in a ``.txt`` file."""
+    import numpy as np
+    from PIL import Image
+
+    folder = tmp_path / "tiny-data"
+    folder.mkdir()
+    for index, subject in enumerate(SUBJECTS):
+        pixels = np.random.default_rng(index).integers(0, 256, (36, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+        (folder / f"{index}.txt").write_text(f"a drawing of a {subject}", "utf-8")
+    return folder
