@@ -96,7 +96,14 @@ class Family(Protocol):
     name: str
     prediction: Prediction
     pixels_per_latent: int
+    resolution: int
+    """The side in pixels that the base was trained at."""
     fingerprint: str
+    """A hash of the weights of all parts."""
+    vae_fingerprint: str
+    """A hash of what ``encode_images`` depends on."""
+    text_fingerprint: str
+    """A hash of what ``encode_text`` depends on."""
     alphas_cumprod: Tensor
     """(T,), float64 on the CPU; the schedule that the base was trained with."""
     denoiser: nn.Module
@@ -130,6 +137,8 @@ class Method(Protocol):
     trains: frozenset[Trained]
     artefact: str
     """What ``save`` makes: a file name, or "" for a pipeline folder."""
+    updates_base: bool
+    """Whether the base's own weights change (they are then kept in float32 under mixed precision)."""
 
     def attach(self, family: Family, seed: int) -> list[ParameterGroup]:
         """Prepare the family's modules for training (only the groups' parameters require gradients)."""

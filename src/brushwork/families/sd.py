@@ -108,9 +108,12 @@ class StableDiffusion:
         self.prediction = cast("Prediction", self.scheduler_config.get("prediction_type", "epsilon"))
         self.alphas_cumprod: Tensor = DDPMScheduler.from_config(self.scheduler_config).alphas_cumprod.double()
         self.pixels_per_latent = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        self.resolution = int(self.unet.config.sample_size) * self.pixels_per_latent
         self.fingerprint = fingerprint(self.unet, self.vae, self.text_encoder)
         self.vae_fingerprint = fingerprint(self.vae)
-        self.text_fingerprint = fingerprint(self.text_encoder)
+        vocabulary = sorted(self.tokenizer.get_vocab().items())
+        words = hashlib.blake2b(repr((vocabulary, self.tokenizer.model_max_length)).encode(), digest_size=8)
+        self.text_fingerprint = fingerprint(self.text_encoder) + words.hexdigest()
 
     @property
     def denoiser(self) -> nn.Module:

@@ -37,6 +37,7 @@ class Full:
     """Trains the weights themselves."""
 
     artefact = ""
+    updates_base = True
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -46,6 +46,7 @@ class Lora:
     """Trains two small matrices beside each target layer."""
 
     artefact = "pytorch_lora_weights.safetensors"
+    updates_base = False
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -19,7 +19,7 @@ def _colour(value: object) -> object:
 class ImageSettings(PluginSettings):
     """What every source of images has: how a picture becomes a square of pixels, and what is held out."""
 
-    resolution: PositiveInt = Field(512, description="Pixels a side; a multiple of 8.")
+    resolution: PositiveInt | None = Field(None, description="Pixels a side; default: what the base was trained at.")
     center_crop: bool = Field(True, description="Crop the middle; otherwise a random square each time.")
     random_flip: bool = Field(False, description="Mirror half of the pictures, anew each time they are seen.")
     background: Annotated[str, BeforeValidator(_colour)] = Field("white", description="What lies behind transparency.")

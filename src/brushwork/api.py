@@ -1,0 +1,301 @@
+"""Everything around the loop: a run from request to report.
+
+    import brushwork as bw
+    run = bw.train(base="mini", method="lora", data="photos/", steps=300)
+    run.generate("a cat", seed=1)
+"""
+
+from __future__ import annotations
+
+import datetime
+import signal
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from brushwork import config as configs
+from brushwork import memory, provenance, trackers
+from brushwork.errors import BrushworkError, RunFailed, UserError
+from brushwork.progress import bar, note
+from brushwork.prompts import resolve_prompts
+from brushwork.runs import RunFolder, check_free
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from PIL.Image import Image
+
+    from brushwork.config import Config
+    from brushwork.metrics import Result
+    from brushwork.train import Step, Trainer
+
+FALLBACK_PROMPTS = 8
+"""So many captions are drawn for the report when the configuration names no prompts."""
+
+
+class Stopped(RunFailed):
+    """The user asked the run to stop; it can be resumed."""
+
+    exit_code = 130
+
+
+class Run(RunFolder):
+    """A run folder with what one wants to do with it."""
+
+    def generate(self, *prompts: str, seed: int = 0, **settings: Any) -> list[Image]:  # noqa: ANN401  (fields of Request)
+        """Draw prompts with the tuned model; ``settings`` are fields of ``brushwork.generate.Request``."""
+        from brushwork import generate, models
+
+        model = models.open_model(str(self.path))
+        requests = [generate.Request(prompt=prompt, seed=seed + place, **settings) for place, prompt in enumerate(prompts)]
+        return [picture.image for picture in generate.draw(model.family, requests)]
+
+    def evaluate(self, *metrics: str) -> list[Result]:
+        """Measure base against tuned on the run's own prompts; all metrics when none is named."""
+        from brushwork.evaluate import evaluate
+
+        results = evaluate(self)
+        return [result for result in results if not metrics or result.name in metrics]
+
+    def report(self) -> Path:
+        """Write ``report.html`` and return its path."""
+        from brushwork.report import write_report
+
+        return write_report(self)
+
+
+def train(
+    recipe: str | Path | Mapping[str, Any] | Config | None = None,
+    *,
+    method: str | None = None,
+    base: str | None = None,
+    data: str | Mapping[str, Any] | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    overrides: Sequence[str] = (),
+    out: str | Path | None = None,
+    evaluate: bool = True,
+) -> Run:
+    """Train, then measure and report; the arguments are those of ``brushwork train``.
+
+    Raises:
+        UserError: The request is wrong; nothing has been written.
+        RunFailed: It broke while running, or was stopped; the run folder says where and can be resumed.
+    """
+    if not isinstance(recipe, configs.Config):
+        recipe = configs.load(
+            recipe, method=method, overrides=overrides, base=base, data=data, seed=seed,
+            train=None if steps is None else {"max_train_steps": steps},
+        )  # fmt: skip
+    if out is not None:
+        check_free(out)
+    return _carry_out(recipe, lambda config: RunFolder.create(config, out), evaluate=evaluate)
+
+
+def resume(path: str | Path, *, evaluate: bool = True) -> Run:
+    """Go on with the run in a folder, from its own configuration and newest checkpoint.
+
+    Raises:
+        UserError: There is nothing left to do, or the base or data changed.
+    """
+    run = Run(path)
+    if run.record["status"] == "done":
+        message = f"{run.path}: this run is finished; its report is {run.path / 'report.html'}"
+        raise UserError(message)
+    return _carry_out(run.config, lambda _: run, evaluate=evaluate)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do: its resolved configuration and the facts that follow from it."""
+
+    config: Config
+    facts: dict[str, Any]
+
+
+def plan(config: Config) -> Plan:
+    """Check everything that can be checked without training, and say what the run would do."""
+    from brushwork.train import prepare
+
+    trackers.check(config.train.trackers)
+    trainer = prepare(_with_prompts(config), encode=False)
+    seen = trainer.total_steps * trainer.step_size
+    trainable = sum(each.numel() for each in trainer.named.values())
+    facts = {
+        "device": trainer.device,
+        "family": trainer.family.name,
+        "pictures": len(trainer.data.train),
+        "held_out": len(trainer.data.held_out),
+        "steps": trainer.total_steps,
+        "effective_batch": trainer.step_size,
+        "times_each_is_seen": round(seen / len(trainer.data.train), 1),
+        "trainable_parameters": trainable,
+        "trainable_share": round(trainable / _parameters(trainer), 4),
+    }
+    return Plan(trainer.config, facts)
+
+
+def _carry_out(config: Config, folder: Callable[[Config], RunFolder], *, evaluate: bool) -> Run:
+    from brushwork.encoders import check_judge
+    from brushwork.train import prepare
+
+    began = time.monotonic()
+    trackers.check(config.train.trackers)
+    config = _with_prompts(config)
+    warnings = check_judge(config) if evaluate else []
+    note(f"loading {config.base}")
+    trainer = prepare(config)
+    trainer.warnings += warnings
+    run = Run(folder(trainer.config).path)
+    seconds = {**run.record.get("seconds", {}), "prepare": time.monotonic() - began}
+    run.update(**_opening(trainer), started=run.record.get("started", _now()), seconds=seconds)
+    with _recording_failure(run):
+        _loop(trainer, run)
+        del trainer
+        if evaluate:
+            _conclude(run)
+    return run
+
+
+def _with_prompts(config: Config) -> Config:
+    """Write the prompts out, so that the run's configuration does not depend on files elsewhere."""
+    validation = config.validation
+    if validation.prompts:
+        texts = resolve_prompts(validation.prompts)
+    else:
+        source = config.data.build()
+        count = len(source)
+        places = sorted({round(index * (count - 1) / FALLBACK_PROMPTS) for index in range(FALLBACK_PROMPTS)})
+        texts = list(dict.fromkeys(source[place].caption for place in places if source[place].caption))
+    control = resolve_prompts(validation.control_prompts)
+    changes = {"prompts": tuple(texts), "control_prompts": tuple(control)}
+    return config.model_copy(update={"validation": validation.model_copy(update=changes)})
+
+
+def _opening(trainer: Trainer) -> dict[str, Any]:
+    family, data = trainer.family, trainer.data
+    settings: Any = trainer.config.data
+    return {
+        "status": "running",
+        "command": " ".join(["brushwork", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "brushwork" else None,
+        "versions": provenance.versions(),
+        "git": provenance.git(),
+        "device": provenance.device(trainer.device),
+        "seed": trainer.config.seed,
+        "base": {"name": trainer.config.base, "hash": family.fingerprint, "family": family.name},
+        "data": {
+            "path": settings.path,
+            "count": len(data.source),
+            "held_out": len(data.held_out),
+            "fingerprint": data.fingerprint,
+        },
+        "encoded": trainer.encoded,
+        "total_steps": trainer.total_steps,
+        "trainable_parameters": sum(each.numel() for each in trainer.named.values()),
+        "total_parameters": _parameters(trainer),
+        "warnings": trainer.warnings,
+    }
+
+
+def _parameters(trainer: Trainer) -> int:
+    modules = [trainer.family.denoiser, trainer.family.vae, *trainer.family.text_encoders.values()]
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+@contextmanager
+def _recording_failure(run: RunFolder) -> Iterator[None]:
+    """Say in run.json how a run ended when it did not end well; the error itself goes on."""
+    try:
+        yield
+    except BaseException as error:
+        status = "stopped" if isinstance(error, (Stopped, KeyboardInterrupt)) else "failed"
+        reason = str(error) if isinstance(error, BrushworkError) else f"{type(error).__name__}: {error}"
+        run.update(status=status, finished=_now(), failure=reason)
+        raise
+
+
+def _loop(trainer: Trainer, run: RunFolder) -> None:
+    """Consume the steps: log, track, show, and stop between two steps when asked to."""
+    began = time.monotonic()
+    if not run.steps():
+        run.update(base_validation_loss=trainer.validation_loss())
+    done = trainer.resume_point(run)
+    steps = trainer.steps(run)
+    last: Step | None = None
+    with (
+        _stop_requests() as stop,
+        trackers.tracking(trainer.config.train.trackers, run, purge_after=done) as track,
+        bar("training", trainer.total_steps, start=done) as advance,
+    ):
+        for step in steps:
+            run.log(step.to_json())
+            track(step)
+            advance(1, f"loss {step.loss:.4f}  {step.images_per_second:.1f} images/s")
+            last = step
+            if stop.is_set() and step.index < trainer.total_steps:
+                steps.close()
+                message = f"Stopped after step {step.index}. Go on with: brushwork train --resume --out {run.path}"
+                raise Stopped(message)
+    record = run.record
+    run.update(
+        status="trained",
+        seconds={**record["seconds"], "train": time.monotonic() - began + record["seconds"].get("train", 0.0)},
+        peak_memory_bytes=memory.peak(trainer.device),
+        images_per_second=_rate(run) if last else record.get("images_per_second"),
+        artefact=_artefact(trainer, run),
+        warnings=trainer.warnings,
+    )
+
+
+def _rate(run: RunFolder) -> float:
+    """Return the median rate over the run's steps: the first ones, which warm up, do not count for much."""
+    import statistics
+
+    return statistics.median(step["images_per_second"] for step in run.steps())
+
+
+def _artefact(trainer: Trainer, run: RunFolder) -> dict[str, Any]:
+    path = run.weights / trainer.method.artefact
+    size = sum(each.stat().st_size for each in ([path] if path.is_file() else path.rglob("*")) if each.is_file())
+    return {"path": str(path.relative_to(run.path)), "bytes": size}
+
+
+@contextmanager
+def _stop_requests() -> Iterator[threading.Event]:
+    """Within this context, Ctrl-C and SIGTERM set an event; a second Ctrl-C interrupts at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def ask(number: int, frame: object) -> None:  # noqa: ARG001  (the signature of a handler)
+        if stop.is_set():
+            raise KeyboardInterrupt
+        note("stopping after this step (once more to stop at once)")
+        stop.set()
+
+    former = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _conclude(run: Run) -> None:
+    """Measure, report, write the model card."""
+    from brushwork import card
+
+    began = time.monotonic()
+    run.evaluate()
+    run.update(status="done", finished=_now(), seconds={**run.record["seconds"], "evaluate": time.monotonic() - began})
+    card.write(run)
+    run.report()

@@ -1,0 +1,105 @@
+"""A store of tensors on disk under content-addressed keys: what a frozen encoder made of a picture or a caption.
+
+    store = TensorStore(folder)
+    store.put(key, {"mean": mean, "std": std})
+    store.get(key)["mean"]
+
+A key is a hash of everything that the value depends on (the picture's bytes, the crop, the encoder's weights ...), so an
+edited picture or caption can never meet an old entry. Values are appended to one flat file and found through an SQLite
+index, which is written after the data: a kill leaves unused bytes at worst. Safe for several processes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from torch import Tensor
+
+
+def cache_folder() -> Path:
+    """Return where caches lie: ``$BRUSHWORK_CACHE`` or ``~/.cache/brushwork``."""
+    return Path(os.environ.get("BRUSHWORK_CACHE") or Path.home() / ".cache" / "brushwork")
+
+
+def content_key(*parts: str | int | float | bool) -> str:
+    """Return the hash of everything a value depends on."""
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=20).hexdigest()
+
+
+class TensorStore:
+    """Named tensors by key in one folder. Reading is a memory-mapped slice."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._data = folder / "data.bin"
+        self._data.touch()
+        self._index = folder / "index.sqlite"
+        self._connection: sqlite3.Connection | None = None
+        self._owner = 0
+        self._map: np.memmap[Any, np.dtype[np.uint8]] | None = None
+        with self._open() as connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, layout TEXT NOT NULL)")
+
+    def _open(self) -> sqlite3.Connection:
+        """Return this process's connection (SQLite's must not be carried over a fork)."""
+        if self._connection is None or self._owner != os.getpid():
+            self._connection, self._owner, self._map = sqlite3.connect(self._index, timeout=60), os.getpid(), None
+        return self._connection
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the connection and the map behind when going to another process."""
+        return self.__dict__ | {"_connection": None, "_owner": 0, "_map": None}
+
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        """Return those of the keys that are not stored, each once, in order."""
+        find = "SELECT 1 FROM entries WHERE key = ?"
+        return [key for key in dict.fromkeys(keys) if self._open().execute(find, (key,)).fetchone() is None]
+
+    def put(self, key: str, tensors: Mapping[str, Tensor]) -> None:
+        """Store tensors under a key; an existing entry stays."""
+        arrays = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in tensors.items()}
+        with self._data.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            offset = file.seek(0, os.SEEK_END)
+            layout = {}
+            for name, array in arrays.items():
+                layout[name] = [offset, list(array.shape), str(array.dtype)]
+                file.write(array.tobytes())
+                offset += array.nbytes
+            file.flush()
+        with self._open() as connection:
+            connection.execute("INSERT OR IGNORE INTO entries VALUES (?, ?)", (key, json.dumps(layout)))
+
+    def get(self, key: str) -> dict[str, Tensor]:
+        """Return the tensors stored under a key (copies).
+
+        Raises:
+            KeyError: There is no such entry.
+        """
+        import torch
+
+        row = self._open().execute("SELECT layout FROM entries WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            raise KeyError(key)
+        tensors = {}
+        for name, (offset, shape, dtype) in json.loads(row[0]).items():
+            count = int(np.prod(shape)) * np.dtype(dtype).itemsize
+            raw = self._bytes(offset, offset + count)
+            tensors[name] = torch.from_numpy(raw.view(dtype).reshape(shape))
+        return tensors
+
+    def _bytes(self, start: int, stop: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        if self._map is None or stop > len(self._map):
+            self._map = np.memmap(self._data, np.uint8, mode="r")
+        return np.array(self._map[start:stop])

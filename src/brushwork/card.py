@@ -1,0 +1,63 @@
+"""The model card of a run: what it is, from what, how to use it, what was measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from brushwork.runs import replacing
+
+if TYPE_CHECKING:
+    from brushwork.runs import RunFolder
+
+
+def write(run: RunFolder) -> None:
+    """Write ``README.md`` with the YAML header that the Hugging Face hub reads."""
+    with replacing(run.path / "README.md") as temporary:
+        temporary.write_text(text(run), "utf-8")
+
+
+def text(run: RunFolder) -> str:
+    """Return the card's Markdown."""
+    config, record = run.config, run.record
+    data: Any = config.data
+    is_lora = record["artefact"]["path"].endswith("pytorch_lora_weights.safetensors")
+    tags = ["text-to-image", "diffusers", "brushwork", config.method.type]
+    header = ["---", f"base_model: {config.base}", "library_name: diffusers", "tags:", *(f"- {tag}" for tag in tags), "---"]
+    seen = record["total_steps"] * config.train.train_batch_size * config.train.gradient_accumulation_steps
+    body = [
+        f"# {run.path.name}",
+        f"`{config.base}` fine-tuned with **{config.method.type}** on `{data.path}` ({record['data']['count']} pictures, "
+        f"{record['data']['held_out']} of them held out) for {record['total_steps']} steps, {seen} pictures seen.",
+        f"The licence of the base model `{config.base}` and the rights to the pictures apply to this model too.",
+        "## Use",
+        _usage(run, is_lora=is_lora),
+        "## What was measured",
+        _metrics(run),
+        "## Reproduce",
+        f"```bash\nbrushwork train config.yaml\n```\nSeed {record['seed']}, data {record['data']['fingerprint']}, base "
+        f"{record['base']['hash']}; versions are in `run.json`.",
+    ]
+    return "\n".join(header) + "\n\n" + "\n\n".join(body) + "\n"
+
+
+def _usage(run: RunFolder, *, is_lora: bool) -> str:
+    prompt = (run.config.validation.prompts or ("...",))[0]
+    base = run.config.base
+    load = f'pipeline = DiffusionPipeline.from_pretrained("{base}")\npipeline.load_lora_weights("weights")'
+    if not is_lora:
+        load = 'pipeline = DiffusionPipeline.from_pretrained("weights")'
+    note = "\n(`mini` is embedded in brushwork: its folder is `brushwork/assets/mini`.)" if base == "mini" and is_lora else ""
+    return (
+        f'```bash\nbrushwork generate {run.path.name} "{prompt}"\n```\n\n'
+        f"```python\nfrom diffusers import DiffusionPipeline\n\n{load}\n"
+        f'image = pipeline("{prompt}").images[0]\n```{note}'
+    )
+
+
+def _metrics(run: RunFolder) -> str:
+    rows = ["| metric | value | 95 % interval | n |", "|---|---|---|---|"]
+    for metric in run.metrics:
+        interval = metric.get("interval")
+        between = f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
+        rows.append(f"| {metric['name']} | {metric['value']:.4f} | {between} | {metric['n']} |")
+    return "\n".join(rows) if run.metrics else "Nothing was measured."

@@ -1,0 +1,105 @@
+"""Train on a data set, then measure and report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from brushwork.cli import json_option, print_json
+
+
+@click.command()
+@click.argument("recipe_and_overrides", nargs=-1, metavar="[RECIPE.yaml] [key.path=value ...]")
+@click.option("--method", help="What to train: a preset such as full or lora.")
+@click.option("--base", help="The model to start from: mini, a folder, a .safetensors file or a hub id.")
+@click.option("--data", help="A folder of pictures with captions, a hub id, or an embedded data set.")
+@click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps.")
+@click.option("--seed", type=click.IntRange(min=0), help="The seed of everything random.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="The run folder; default: below runs/.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out, from its own configuration.")
+@click.option("--dry-run", is_flag=True, help="Check everything, print the resolved configuration and the plan, stop.")
+@json_option
+def command(  # noqa: PLR0913  (the options of the command line)
+    recipe_and_overrides: tuple[str, ...],
+    method: str | None,
+    base: str | None,
+    data: str | None,
+    steps: int | None,
+    seed: int | None,
+    out: Path | None,
+    resume: bool,  # noqa: FBT001  (click passes flags so)
+    dry_run: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """Train on a data set, then measure and report.
+
+    A recipe is a YAML file; key.path=value changes single keys of it, and the options change the commonest ones.
+
+    \b
+    brushwork train --base mini --data engravings --steps 300
+    brushwork train recipes/pokemon-lora.yaml seed=7 optimizer.learning_rate=2e-4
+    brushwork train --resume --out runs/2026-11-21-lora-1a2b
+    """
+    from brushwork import api, config
+    from brushwork.errors import UserError
+    from brushwork.runs import check_free
+
+    if resume:
+        _refuse_others(recipe_and_overrides, method, base, data, steps, seed, out)
+        _finish(api.resume(str(out)), as_json=as_json)
+        return
+    recipes = [each for each in recipe_and_overrides if "=" not in each]
+    if len(recipes) > 1:
+        message = f"One recipe at a time: {' and '.join(recipes)} were given. Other keys are written key.path=value."
+        raise UserError(message)
+    resolved = config.load(
+        recipes[0] if recipes else None,
+        method=method,
+        overrides=[each for each in recipe_and_overrides if "=" in each],
+        base=base,
+        data=data,
+        seed=seed,
+        train=None if steps is None else {"max_train_steps": steps},
+    )
+    if out is not None:
+        check_free(out)
+    if dry_run:
+        _plan(resolved, as_json=as_json)
+        return
+    _finish(api.train(resolved, out=out), as_json=as_json)
+
+
+def _refuse_others(*given: object) -> None:
+    from brushwork.errors import UserError
+
+    *others, out = given
+    if out is None:
+        message = "--resume needs --out RUN: the run folder to go on with. `brushwork runs list` shows them."
+        raise UserError(message)
+    if any(each not in (None, ()) for each in others):
+        message = "--resume goes on from the run's own configuration; leave the recipe and the other options out."
+        raise UserError(message)
+
+
+def _plan(resolved: object, *, as_json: bool) -> None:
+    from brushwork import api, config
+
+    plan = api.plan(resolved)  # type: ignore[arg-type]
+    if as_json:
+        print_json({"config": plan.config.model_dump(mode="json"), "plan": plan.facts})
+        return
+    click.echo(config.to_yaml(plan.config).rstrip())
+    for name, value in plan.facts.items():
+        click.echo(f"{name.replace('_', ' '):<24}{value}", err=True)
+
+
+def _finish(run: object, *, as_json: bool) -> None:
+    from brushwork.runs import RunFolder
+
+    assert isinstance(run, RunFolder)  # noqa: S101  (our own invariant)
+    report = run.path / "report.html"
+    if as_json:
+        print_json({"run": str(run.path), "report": str(report), "record": run.record, "metrics": run.metrics})
+    else:
+        click.echo(str(report))

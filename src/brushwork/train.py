@@ -1,0 +1,379 @@
+"""The one loop. Family, method, source and objective meet here and nowhere else.
+
+    for step in steps(config):
+        print(step.index, step.loss)
+
+``steps`` yields a ``Step`` after each optimizer step; progress bars, logs, trackers and tests are its consumers. With a
+run folder it also writes samples, checkpoints and, at the end, what the method made; see ``brushwork.api.train`` for
+everything around it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from brushwork import batches, checkpoints, families, memory, optim
+from brushwork.devices import resolve_device, resolve_dtype
+from brushwork.errors import ConfigError, Diverged, ModelError
+from brushwork.runs import replacing
+from brushwork.seeds import derive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+    from torch import Tensor, nn
+
+    from brushwork.batches import Batch, Data, Examples
+    from brushwork.config import Config
+    from brushwork.runs import RunFolder
+    from brushwork.values import Conditioning, Family, Method, Objective, ParameterGroup
+
+RECENT = 50
+ALARM = 20.0
+"""A gradient norm this many times the median of the last RECENT steps is worth a warning."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimizer step did. ``losses`` has one number for each sample of the effective batch."""
+
+    index: int
+    loss: float
+    losses: tuple[float, ...]
+    lr: float
+    grad_norm: float
+    seconds: float
+    images_per_second: float
+    memory_bytes: int
+    validation_loss: float | None = None
+    warning: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what steps.jsonl holds: everything that is there, without the per-sample losses."""
+        values = {name: value for name, value in vars(self).items() if name != "losses" and value is not None}
+        return values
+
+
+def steps(config: Config, run: RunFolder | None = None) -> Iterator[Step]:
+    """Train, yielding a ``Step`` after each optimizer step.
+
+    With ``run``, it goes on from the run's newest checkpoint if there is one, and closing the iterator early writes
+    one, so that nothing is lost.
+    """
+    return prepare(config).steps(run)
+
+
+def prepare(config: Config, *, encode: bool = True) -> Trainer:
+    """Load, attach, check and encode everything; nothing is written except caches.
+
+    Without ``encode`` the trainer can be looked at but not run.
+
+    Raises:
+        UserError: Something in the configuration, the data or the base does not fit.
+    """
+    device = resolve_device(config.train.device)
+    dtype = resolve_dtype(config.train.mixed_precision, device)
+    source = config.data.build()
+    method: Method = config.method.build()
+    objective: Objective = config.objective.build()
+    verify = getattr(source, "verify", None)
+    if verify is not None:
+        verify()
+    import torch
+
+    family = families.load(
+        config.base,
+        revision=config.revision,
+        config=config.base_config,
+        dtype=torch.float32 if method.updates_base else dtype,
+        device=device,
+    )
+    config = _resolved(config, family)
+    _check(config, family, objective)
+    groups = method.attach(family, config.seed)
+    if config.train.gradient_checkpointing:
+        family.denoiser.enable_gradient_checkpointing()
+    data = batches.read(source, config.data, config.seed)  # type: ignore[arg-type]
+    trained = method.trains & {"text_encoder", "embeddings"}
+    encoder = batches.Encoder(config, family, data, text_is_trained=bool(trained), device=device)
+    encoded = encoder.fill() if encode else {}
+    return Trainer(config, family, method, objective, groups, batches.Examples(encoder, config.seed), device, dtype, encoded)
+
+
+def _resolved(config: Config, family: Family) -> Config:
+    """Return the configuration with what depends on the base filled in."""
+    data: Any = config.data
+    if data.resolution is None:
+        data = data.model_copy(update={"resolution": family.resolution})
+    return config.model_copy(update={"data": data})
+
+
+def _check(config: Config, family: Family, objective: Objective) -> None:
+    data: Any = config.data
+    unit = family.pixels_per_latent
+    if data.resolution % unit:
+        lower = max(unit, data.resolution // unit * unit)
+        message = (
+            f"data.resolution is {data.resolution}, but {config.base} needs a multiple of {unit}: {lower} or {lower + unit}."
+        )
+        raise ConfigError(message)
+    prediction = getattr(objective, "prediction", None)
+    if prediction is not None:
+        prediction(family)
+
+
+@dataclass
+class Trainer:
+    """Everything that one run holds in memory."""
+
+    config: Config
+    family: Family
+    method: Method
+    objective: Objective
+    groups: list[ParameterGroup]
+    examples: Examples
+    device: str
+    dtype: torch.dtype
+    encoded: dict[str, int]
+    warnings: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Build the optimizer, the moving average and the loss scaler around the trainable parameters."""
+        import torch
+
+        settings = self.config.train
+        self.named: dict[str, nn.Parameter] = {
+            f"{group.name}.{name}": parameter for group in self.groups for name, parameter in group.parameters.items()
+        }
+        self.optimizer = optim.build(self.config.optimizer, self.groups)
+        self.average = optim.MovingAverage(list(self.named.values()), settings.ema_decay) if settings.use_ema else None
+        self.scaler = torch.amp.GradScaler(self.device.split(":")[0], enabled=settings.mixed_precision == "fp16")
+        self.step_size = settings.train_batch_size * settings.gradient_accumulation_steps
+        seen = settings.num_train_epochs * len(self.data.train)
+        self.total_steps = settings.max_train_steps or math.ceil(seen / self.step_size)
+        self._norms: list[float] = []
+
+    @property
+    def data(self) -> Data:
+        """The data being trained on."""
+        return self.examples.encoder.data
+
+    def steps(self, run: RunFolder | None = None) -> Iterator[Step]:
+        """Yield the steps that are still to do; see ``brushwork.train.steps``."""
+        done = self.restore(run) if run else 0
+        saved = done
+        if run and not done:
+            self.draw(run, 0)
+        feed = batches.batches(self.examples, self.config, done * self.step_size, self.total_steps * self.step_size)
+        try:
+            for index in range(done + 1, self.total_steps + 1):
+                step = self.step(index, feed)
+                done = index
+                if self._due(index, self.config.train.validation_steps):
+                    step = replace(step, validation_loss=self.validation_loss())
+                    if run:
+                        self.draw(run, index)
+                if run and self._due(index, self.config.train.checkpointing_steps):
+                    self.checkpoint(run, index)
+                    saved = index
+                yield step
+            if run:
+                self.finish(run)
+        except GeneratorExit:
+            # Closed between two steps, so the state is whole (after an exception in the middle of one it may not be).
+            if run and saved < done:
+                self.checkpoint(run, done)
+            raise
+
+    def _due(self, index: int, every: int) -> bool:
+        return index % every == 0 or index == self.total_steps
+
+    def step(self, index: int, feed: Iterator[Batch]) -> Step:
+        """Do optimizer step ``index`` (from 1) with the next micro-batches of ``feed``."""
+        import torch
+
+        began = time.perf_counter()
+        factor = optim.lr_factor(self.config.optimizer, index - 1, self.total_steps)
+        rate = optim.set_learning_rate(self.optimizer, factor)
+        self.family.denoiser.train()
+        first = (index - 1) * self.step_size
+        # The weights of the whole step: a micro-batch counts for what is in it, not for being one of several.
+        total = sum(self.examples.sample(position).weight for position in range(first, first + self.step_size))
+        losses: list[Tensor] = []
+        for part, batch in enumerate(itertools.islice(feed, self.config.train.gradient_accumulation_steps)):
+            with torch.random.fork_rng(devices=[self.device] if self.device.startswith("cuda") else []):
+                torch.manual_seed(derive(self.config.seed, "dropout", index, part))
+                per_sample = self.losses(batch)
+                loss = (per_sample * batch.weights).sum() / total
+                self.scaler.scale(loss).backward()
+            losses.append(per_sample.detach())
+        every = torch.cat(losses).tolist()
+        self.scaler.unscale_(self.optimizer)
+        norm = optim.clip_gradients(list(self.named.values()), self.config.optimizer.max_grad_norm)
+        self._stop_if_diverged(index, every, norm, rate)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update(index)
+        seconds = time.perf_counter() - began
+        return Step(
+            index=index,
+            loss=statistics.fmean(every),
+            losses=tuple(every),
+            lr=rate,
+            grad_norm=norm,
+            seconds=seconds,
+            images_per_second=self.step_size / seconds,
+            memory_bytes=memory.used(self.device),
+            warning=self._alarm(index, norm),
+        )
+
+    def losses(self, batch: Batch) -> Tensor:
+        """Return the objective's loss of each sample, shape (B,)."""
+        import torch
+
+        conditioning = self._conditioning(batch)
+
+        def predict(latents: Tensor, timesteps: Tensor) -> Tensor:
+            return self.family.predict(latents, timesteps, conditioning)
+
+        mixed = self.config.train.mixed_precision != "no"
+        with torch.autocast(self.device.split(":")[0], dtype=self.dtype, enabled=mixed):
+            return self.objective.losses(self.family, predict, batch.latents, batch.noise, batch.uniform)
+
+    def _conditioning(self, batch: Batch) -> Conditioning:
+        import torch
+
+        if batch.conditioning is not None:
+            return batch.conditioning.to(self.device, self.dtype)
+        text_is_trained = bool(self.method.trains & {"text_encoder", "embeddings"})
+        mixed = self.config.train.mixed_precision != "no"
+        with (
+            torch.set_grad_enabled(text_is_trained and torch.is_grad_enabled()),
+            torch.autocast(self.device.split(":")[0], dtype=self.dtype, enabled=mixed),
+        ):
+            return self.family.encode_text(batch.captions)
+
+    def _stop_if_diverged(self, index: int, losses: list[float], norm: float, rate: float) -> None:
+        bad = [loss for loss in losses if not math.isfinite(loss)]
+        # Under fp16 an infinite gradient is expected now and then: the scaler skips the step and lowers its scale.
+        overflow_is_fine = self.scaler.is_enabled() and self.scaler.get_scale() > 1.0
+        if not bad and (math.isfinite(norm) or overflow_is_fine):
+            return
+        first = (index - 1) * self.step_size
+        names = [self.examples.sample(first + place).name for place, loss in enumerate(losses) if not math.isfinite(loss)]
+        what = f"the loss of {', '.join(names[:3])} is not a number" if names else "a gradient is infinite"
+        message = (
+            f"Step {index}: {what} (learning rate {rate:g}, gradient norm {norm:g}). The last checkpoint is kept.\n"
+            f"Lower optimizer.learning_rate, set optimizer.max_grad_norm=1, or use train.mixed_precision=bf16 or no."
+        )
+        raise Diverged(message)
+
+    def _alarm(self, index: int, norm: float) -> str | None:
+        recent = self._norms[-RECENT:]
+        self._norms = [*recent, norm]
+        if len(recent) < RECENT or norm < ALARM * statistics.median(recent):
+            return None
+        usual = statistics.median(recent)
+        text = f"Step {index}: the gradient norm jumped to {norm:.3g} (usually {usual:.3g}); a lower learning rate is safer."
+        self.warnings.append(text)
+        return text
+
+    def validation_loss(self) -> float | None:
+        """Return the mean loss over the held-out samples at fixed noise and timesteps; None without any."""
+        import torch
+
+        losses: list[float] = []
+        self.family.denoiser.eval()
+        with torch.no_grad(), self.averaged():
+            for batch in batches.held_out_batches(self.examples, self.config):
+                losses += self.losses(batch).tolist()
+        return statistics.fmean(losses) if losses else None
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within this context the parameters are their moving average, if one is kept."""
+        if self.average:
+            self.average.swap()
+        try:
+            yield
+        finally:
+            if self.average:
+                self.average.swap()
+
+    def draw(self, run: RunFolder, index: int) -> None:
+        """Draw the fixed prompts at their fixed seeds into ``samples/<index>/``."""
+        from brushwork import samples
+
+        with self.averaged():
+            samples.draw(run, self.config, self.family, index)
+
+    def state(self, index: int) -> dict[str, Any]:
+        """Return everything that the rest of the run depends on after step ``index``."""
+        return {
+            "step": index,
+            "trained": dict(self.named),
+            "optimizer": self.optimizer.state_dict(),
+            "average": list(self.average.average) if self.average else None,
+            "scaler": self.scaler.state_dict(),
+            "norms": self._norms,
+            "warnings": self.warnings,
+            "base": self.family.fingerprint,
+            "data": self.data.fingerprint,
+        }
+
+    def checkpoint(self, run: RunFolder, index: int) -> None:
+        """Write the state after step ``index`` and drop the oldest above ``checkpoints_total_limit``."""
+        folder = run.path / "checkpoints"
+        checkpoints.save(folder / str(index), self.state(index))
+        checkpoints.keep(folder, self.config.train.checkpoints_total_limit)
+
+    def resume_point(self, run: RunFolder) -> int:
+        """Return how many steps of a run are done."""
+        folder = checkpoints.latest(run.path / "checkpoints")
+        return int(folder.name) if folder else 0
+
+    def restore(self, run: RunFolder) -> int:
+        """Load the newest checkpoint of a run, if any; return the number of steps done.
+
+        Raises:
+            ModelError: The base or the data are not those that the run began with.
+        """
+        import torch
+
+        folder = checkpoints.latest(run.path / "checkpoints")
+        run.forget_after(int(folder.name) if folder else 0)
+        if folder is None:
+            return 0
+        state = checkpoints.load(folder)
+        for what, now in (("base", self.family.fingerprint), ("data", self.data.fingerprint)):
+            if state[what] != now:
+                message = (
+                    f"{run.path}: the {what} changed since this run began ({state[what][:8]} then, {now[:8]} now), so it "
+                    f"cannot go on exactly. Start a new run, or put the {what} back."
+                )
+                raise ModelError(message)
+        with torch.no_grad():
+            for name, parameter in self.named.items():
+                parameter.copy_(state["trained"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average:
+            self.average.average = [each.to(self.device) for each in state["average"]]
+        self.scaler.load_state_dict(state["scaler"])
+        self._norms, self.warnings = state["norms"], state["warnings"]
+        return int(state["step"])
+
+    def finish(self, run: RunFolder) -> None:
+        """Write what the method made to ``weights/``, in one step."""
+        with self.averaged(), replacing(run.weights) as temporary:
+            temporary.mkdir()
+            self.family.denoiser.eval()
+            self.method.save(self.family, temporary)
