@@ -106,6 +106,8 @@ class Family(Protocol):
     """A hash of what ``encode_text`` depends on."""
     alphas_cumprod: Tensor
     """(T,), float64 on the CPU; the schedule that the base was trained with."""
+    scheduler_config: dict[str, Any]
+    """The config of the scheduler that the base was shipped with."""
     denoiser: nn.Module
     denoiser_name: str
     """The denoiser's name in the pipeline: ``unet`` or ``transformer``."""
@@ -120,6 +122,12 @@ class Family(Protocol):
 
     def scale_latents(self, latents: Tensor) -> Tensor:
         """Bring unscaled latents to the scale that the denoiser works on."""
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Decode scaled latents to pixels (B, 3, H, W), about [-1, 1]."""
+
+    def unread(self, caption: str) -> str:
+        """Return the end of a caption that does not fit into the text encoder; "" when all of it does."""
 
     def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the denoiser on noisy latents (B, C, H, W) at integer timesteps (B,)."""

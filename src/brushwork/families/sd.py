@@ -149,6 +149,15 @@ class StableDiffusion:
         """Multiply by the VAE's scaling factor (0.18215 for Stable Diffusion)."""
         return latents * self.vae.config.scaling_factor
 
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Return pixels (B, 3, H, W)."""
+        return cast("Tensor", self.vae.decode(latents / self.vae.config.scaling_factor, return_dict=False)[0])
+
+    def unread(self, caption: str) -> str:
+        """Return what lies beyond the encoder's 77 tokens, two of which mark start and end."""
+        tokens = self.tokenizer(caption, add_special_tokens=False, verbose=False).input_ids
+        return cast("str", self.tokenizer.decode(tokens[self.tokenizer.model_max_length - 2 :])).strip()
+
     def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the UNet."""
         return cast("Tensor", self.unet(latents, timesteps, conditioning.tensors["states"], return_dict=False)[0])
