@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brushwork import config as configs
-from brushwork import memory, provenance, trackers
+from brushwork import memory, prompts, provenance, trackers
 from brushwork.errors import BrushworkError, RunFailed, UserError
 from brushwork.progress import bar, note
-from brushwork.prompts import resolve_prompts
 from brushwork.runs import RunFolder, check_free
 
 if TYPE_CHECKING:
@@ -46,12 +45,12 @@ class Stopped(RunFailed):
 class Run(RunFolder):
     """A run folder with what one wants to do with it."""
 
-    def generate(self, *prompts: str, seed: int = 0, **settings: Any) -> list[Image]:  # noqa: ANN401  (fields of Request)
-        """Draw prompts with the tuned model; ``settings`` are fields of ``brushwork.generate.Request``."""
+    def generate(self, *texts: str, seed: int = 0, **settings: Any) -> list[Image]:  # noqa: ANN401  (fields of Request)
+        """Draw each prompt with the tuned model; ``settings`` are fields of ``brushwork.generate.Request``."""
         from brushwork import generate, models
 
         model = models.open_model(str(self.path))
-        requests = [generate.Request(prompt=prompt, seed=seed + place, **settings) for place, prompt in enumerate(prompts)]
+        requests = [generate.Request(prompt=text, seed=seed + place, **settings) for place, text in enumerate(texts)]
         return [picture.image for picture in generate.draw(model.family, requests)]
 
     def evaluate(self, *metrics: str) -> list[Result]:
@@ -164,14 +163,13 @@ def _carry_out(config: Config, folder: Callable[[Config], RunFolder], *, evaluat
 def _with_prompts(config: Config) -> Config:
     """Write the prompts out, so that the run's configuration does not depend on files elsewhere."""
     validation = config.validation
-    if validation.prompts:
-        texts = resolve_prompts(validation.prompts)
-    else:
+    fallback: list[str] = []
+    if not validation.prompts:
         source = config.data.build()
-        count = len(source)
-        places = sorted({round(index * (count - 1) / FALLBACK_PROMPTS) for index in range(FALLBACK_PROMPTS)})
-        texts = list(dict.fromkeys(source[place].caption for place in places if source[place].caption))
-    control = resolve_prompts(validation.control_prompts)
+        captions = [source[index].caption for index in range(len(source))]
+        fallback = prompts.spread([caption for caption in captions if caption], FALLBACK_PROMPTS)
+    texts = prompts.resolve(validation.prompts, fallback)
+    control = prompts.resolve(validation.control_prompts, key="validation.control_prompts")
     changes = {"prompts": tuple(texts), "control_prompts": tuple(control)}
     return config.model_copy(update={"validation": validation.model_copy(update=changes)})
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def draw(run: RunFolder, config: Config, family: Family, index: int) -> None:
     """Draw ``validation.samples_during_training`` prompts into ``samples/<index>/<prompt>-<seed>.png``."""
     validation = config.validation
-    texts = prompts.resolve_prompts(validation.prompts)[: validation.samples_during_training]
+    texts = prompts.resolve(validation.prompts)[: validation.samples_during_training]
     if not texts:
         return
     requests = [

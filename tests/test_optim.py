@@ -1,0 +1,86 @@
+"""Schedules, clipping and the moving average against diffusers and torch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
+
+from brushwork import optim
+from brushwork.config import OptimizerConfig
+from brushwork.errors import RunFailed
+from brushwork.values import ParameterGroup
+
+
+@pytest.mark.parametrize("name", ["constant", "linear", "cosine", "cosine_with_restarts", "polynomial"])
+@pytest.mark.parametrize("warm_up", [0, 7])
+def test_schedules_equal_diffusers(name: str, warm_up: int) -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=2e-3)
+    their_name = "constant_with_warmup" if name == "constant" else name
+    theirs = get_scheduler(their_name, optimizer, num_warmup_steps=warm_up, num_training_steps=40, num_cycles=2, power=2.0)
+    if name == "cosine":
+        theirs = get_scheduler(their_name, optimizer, num_warmup_steps=warm_up, num_training_steps=40)
+    config = OptimizerConfig(
+        learning_rate=2e-3, lr_scheduler=name, lr_warmup_steps=warm_up, lr_num_cycles=2, lr_power=2.0,
+        lr_end=1e-7 if name == "polynomial" else 0.0,
+    )  # fmt: skip
+    for step in range(40):
+        assert 2e-3 * optim.lr_factor(config, step, 40) == pytest.approx(theirs.get_last_lr()[0], rel=1e-9, abs=1e-15)
+        optimizer.step()
+        theirs.step()
+
+
+def test_clipping_really_clips() -> None:
+    """The well-known LoRA script hands an exhausted iterator to the clipping and clips nothing."""
+    parameters = [torch.nn.Parameter(torch.zeros(3)), torch.nn.Parameter(torch.zeros(4))]
+    for parameter in parameters:
+        parameter.grad = torch.full_like(parameter, 10.0)
+    norm = optim.clip_gradients(parameters, 1.0)
+    assert norm == pytest.approx(10 * 7**0.5)
+    clipped = torch.cat([parameter.grad for parameter in parameters if parameter.grad is not None])
+    assert clipped.norm() == pytest.approx(1.0, rel=1e-4)
+
+
+def test_without_a_limit_the_norm_is_measured_and_nothing_is_scaled() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(4))
+    parameter.grad = torch.full_like(parameter, 10.0)
+    assert optim.clip_gradients([parameter], None) == 20.0
+    assert parameter.grad.tolist() == [10.0] * 4
+
+
+def test_training_that_reaches_no_weight_stops() -> None:
+    with pytest.raises(RunFailed, match="received a gradient"):
+        optim.clip_gradients([torch.nn.Parameter(torch.zeros(4))], 1.0)
+
+
+def test_the_moving_average_equals_diffusers() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(5))
+    ours, theirs = optim.MovingAverage([parameter], 0.9), EMAModel([parameter], decay=0.9)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(1, 150):
+        parameter.data = torch.randn(5, generator=generator)
+        ours.update(step)
+        theirs.step([parameter])
+        torch.testing.assert_close(ours.average[0], theirs.shadow_params[0], rtol=1e-5, atol=1e-6)
+
+
+def test_swapping_the_average_twice_is_nothing() -> None:
+    parameter = torch.nn.Parameter(torch.ones(2))
+    average = optim.MovingAverage([parameter], 0.9)
+    parameter.data.fill_(3.0)
+    average.swap()
+    assert (parameter.tolist(), average.average[0].tolist()) == ([1.0, 1.0], [3.0, 3.0])
+    average.swap()
+    assert parameter.tolist() == [3.0, 3.0]
+
+
+def test_groups_keep_their_own_rates() -> None:
+    groups = [
+        ParameterGroup("denoiser", {"w": torch.nn.Parameter(torch.zeros(1))}),
+        ParameterGroup("text_encoder", {"w": torch.nn.Parameter(torch.zeros(1))}, learning_rate=5e-6),
+    ]
+    optimizer = optim.build(OptimizerConfig(learning_rate=1e-4), groups)
+    optim.set_learning_rate(optimizer, 0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == [5e-5, 2.5e-6]
