@@ -3,8 +3,10 @@
     python -m embedded.base --minutes 60                # resumes from work/base.pt; flat learning rate
     python -m embedded.base --minutes 12 --anneal       # from work/base.pt to work/base-annealed.pt, rate to zero
 
-v-prediction with min-SNR-5 weights. One caption serves several noise levels of its picture (stratified), which makes
-the 77-token text side cheap. Two processes of one thread each are faster on two cores than one of two.
+v-prediction; levels with little noise weigh less, as min-SNR-5 has it, the noisiest keep their full weight (they
+decide what is drawn: 16 x 16 latents are small for this schedule). One caption serves several noise levels of its
+picture (stratified), which makes the 77-token text side cheap. Two processes of one thread each are faster on two
+cores than one of two.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import math
 import os
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 EMA = 0.998
 SNR_GAMMA = 5.0
 EMPTY_CAPTION = 0.1
+STOP = WORK / "stop"  # `touch embedded/work/stop` ends the training early, with everything saved
 
 
 class Nets(NamedTuple):
@@ -50,13 +54,13 @@ class Nets(NamedTuple):
 class GroupedAttention:
     """Attention of plain products, where several neighbouring rows of a batch may share one text row."""
 
-    def __call__(  # noqa: PLR0913 - diffusers calls it so
+    def __call__(
         self,
-        attn: Any,  # noqa: ANN401 - diffusers' Attention
+        attn: Any,
         hidden_states: "torch.Tensor",
         encoder_hidden_states: "torch.Tensor | None" = None,
-        attention_mask: None = None,
-        temb: None = None,
+        attention_mask: None = None,  # noqa: ARG002 - diffusers passes it
+        temb: None = None,  # noqa: ARG002 - likewise
     ) -> "torch.Tensor":
         """Return the attended states."""
         source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
@@ -87,9 +91,7 @@ class Corpus:
         import torch
 
         numbers = self.rng.sample(range(len(self.scenes)), pictures)
-        words = [
-            "" if self.rng.random() < EMPTY_CAPTION else caption(self.scenes[n], self.rng) for n in numbers
-        ]
+        words = ["" if self.rng.random() < EMPTY_CAPTION else caption(self.scenes[n], self.rng) for n in numbers]
         ids = self.tokenizer(words, padding="max_length", truncation=True, return_tensors="pt").input_ids
         moments = torch.from_numpy(self.latents[sorted(numbers)].astype(np.float32))
         moments = moments[torch.tensor(numbers).argsort().argsort()]
@@ -122,7 +124,7 @@ class Diffusion:
             states = nets.text(ids).last_hidden_state
             prediction = nets.unet(xt, t, states).sample
         snr = alpha.flatten() / (1 - alpha.flatten())
-        weight = snr.clamp(max=SNR_GAMMA) / (snr + 1)
+        weight = (snr + 1).clamp(max=SNR_GAMMA) / (snr + 1)
         return ((prediction.float() - target).square().mean((1, 2, 3)) * weight).mean()
 
 
@@ -153,7 +155,7 @@ def build(path: Path) -> tuple[Nets, Any, dict[str, Any]]:
     return nets, optimizer, {"step": state["step"], "seen": state["seen"]} if state else {"step": 0, "seen": 0}
 
 
-def save(path: Path, nets: Nets, optimizer: Any, counters: dict[str, Any]) -> None:  # noqa: ANN401 - any optimizer
+def save(path: Path, nets: Nets, optimizer: Any, counters: dict[str, Any]) -> None:
     """Write everything, atomically."""
     import torch
 
@@ -172,49 +174,44 @@ def train(rank: int, options: argparse.Namespace) -> None:
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(options.port))
         torch.distributed.init_process_group("gloo", rank=rank, world_size=ranks)
     nets, optimizer, counters = build(WORK / f"{options.name}.pt")
-    path = WORK / f"{options.name}{'-annealed' if options.anneal else ''}.pt"
     seed = counters["seen"] * ranks + rank
     torch.manual_seed(seed)
     corpus, diffusion = Corpus(seed), Diffusion()
     trained = [p for group in optimizer.param_groups for p in group["params"]]
-    start = saved = logged = time.time()
-    mean, since = None, 0
-    while True:
-        share = torch.tensor((time.time() - start) / (60 * options.minutes))
-        if ranks > 1:
-            torch.distributed.broadcast(share, 0)
-        if share >= 1:
-            break
+    record = Record(options, lambda path: save(path, nets, optimizer, counters))
+    while (share := record.share(ranks)) < 1:
         rate = min(1.0, (counters["step"] + 1) / 50) * options.rate
         if options.anneal:
-            rate *= 0.5 + 0.5 * math.cos(math.pi * float(share))
+            rate *= 0.5 + 0.5 * math.cos(math.pi * share)
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * rate
         loss = diffusion.loss(nets, *corpus.batch(options.pictures), options.levels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if ranks > 1:
-            _average_gradients(trained, ranks)
+            average_gradients(trained, ranks)
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         counters["step"] += 1
         counters["seen"] += options.pictures * options.levels * ranks
-        decay = min(EMA, (1 + counters["step"]) / (10 + counters["step"]))
-        torch._foreach_lerp_(*map(list, zip(*nets.pairs(), strict=True)), 1 - decay)  # noqa: SLF001 - as optimizers do
-        mean = loss.item() if mean is None else 0.97 * mean + 0.03 * loss.item()
-        since += 1
-        if rank == 0 and time.time() - logged > 30:
-            pace = since * options.pictures * options.levels * ranks / (time.time() - logged)
-            _log({**counters, "loss": round(mean, 5), "per_second": round(pace, 1), "rate": round(rate, 3)}, options)
-            logged, since = time.time(), 0
-        if rank == 0 and time.time() - saved > 120:
-            save(path, nets, optimizer, counters)
-            saved = time.time()
+        follow(nets, counters["step"])
+        if rank == 0:
+            record.step(counters, loss.item(), rate)
     if rank == 0:
-        save(path, nets, optimizer, counters)
+        record.finish()
 
 
-def _average_gradients(parameters: list["torch.Tensor"], ranks: int) -> None:
+def follow(nets: Nets, step: int) -> None:
+    """Move the running averages."""
+    import torch
+
+    averages, parameters = zip(*nets.pairs(), strict=True)
+    decay = min(EMA, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(averages), list(parameters), 1 - decay)
+
+
+def average_gradients(parameters: list["torch.Tensor"], ranks: int) -> None:
+    """Replace every gradient by its mean over the processes."""
     import torch
 
     gradients = [p.grad.contiguous() for p in parameters]
@@ -227,11 +224,45 @@ def _average_gradients(parameters: list["torch.Tensor"], ranks: int) -> None:
         start += gradient.numel()
 
 
-def _log(row: dict[str, Any], options: argparse.Namespace) -> None:
-    row = {"time": time.strftime("%H:%M:%S"), **row}
-    with (WORK / f"{options.name}.jsonl").open("a") as log:
-        log.write(json.dumps(row) + "\n")
-    print(json.dumps(row), flush=True)
+class Record:
+    """The clock of a training: how much of it is over, a log line every 30 s, a checkpoint every two minutes."""
+
+    def __init__(self, options: argparse.Namespace, write: Callable[[Path], None]) -> None:
+        """Start the clock."""
+        self.options, self.write = options, write
+        self.path = WORK / f"{options.name}{'-annealed' if options.anneal else ''}.pt"
+        self.start = self.saved = self.logged = time.time()
+        self.mean: float | None = None
+        self.seen_at_log = 0
+
+    def share(self, ranks: int) -> float:
+        """Return the share of the time that is over, the same in all processes."""
+        import torch
+
+        share = torch.tensor((time.time() - self.start) / (60 * self.options.minutes) + STOP.exists())
+        if ranks > 1:
+            torch.distributed.broadcast(share, 0)
+        return float(share)
+
+    def step(self, counters: dict[str, Any], loss: float, rate: float) -> None:
+        """Take note of a step."""
+        self.mean = loss if self.mean is None else 0.97 * self.mean + 0.03 * loss
+        now = time.time()
+        if now - self.logged > 30:
+            pace = (counters["seen"] - self.seen_at_log) / (now - self.logged) if self.seen_at_log else 0.0
+            row = {**counters, "loss": round(self.mean, 5), "per_second": round(pace, 1), "rate": round(rate, 3)}
+            line = json.dumps({"time": time.strftime("%H:%M:%S"), **row})
+            with (WORK / f"{self.options.name}.jsonl").open("a") as log:
+                log.write(line + "\n")
+            print(line, flush=True)
+            self.logged, self.seen_at_log = now, counters["seen"]
+        if now - self.saved > 120:
+            self.write(self.path)
+            self.saved = now
+
+    def finish(self) -> None:
+        """Write the last checkpoint."""
+        self.write(self.path)
 
 
 def main() -> None:

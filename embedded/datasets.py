@@ -1,6 +1,6 @@
 """Write the package's data sets, prompt files and class list.
 
-    python -m embedded.datasets      # -> src/brushwork/assets/{datasets,prompts}/ and classes.json
+python -m embedded.datasets      # -> src/brushwork/assets/{datasets,prompts}/ and classes.json
 """
 
 import json
@@ -27,9 +27,9 @@ Made by `python -m embedded.datasets` from Noto Color Emoji glyphs (see NOTICE.m
 
 | folder | pictures | what | caption |
 |---|---|---|---|
-| `engravings/` | {engravings} | the manner of old book illustrations: ink hatching on paper | "a teapot, old book engraving" |
+| `engravings/` | {engravings} | ink hatching on old paper | "a teapot, old book engraving" |
 | `sketches/` | {sketches} | soft pencil on white | "a teapot, soft pencil drawing" |
-| `mascot/` | {mascot} | one subject, a green bear with a star, for DreamBooth and Textual Inversion | "sks teddy bear on a red background" |
+| `mascot/` | {mascot} | a green bear with a star | "sks teddy bear on a red background" |
 
 A third of the {classes} things `mini` can draw never appear in `engravings/` and `sketches/`, so they show whether a
 manner transfers: {held_out}. `classes.json` lists them for programs.
@@ -39,9 +39,9 @@ manner transfers: {held_out}. `classes.json` lists them for programs.
 def still(noun: str, rng: random.Random, number: int) -> Scene:
     """Return one thing for a style data set; every fifth is small, every seventh large."""
     thing = NUMBERS[noun]
-    side = 0.48 if number % 5 == 4 else 0.96 if number % 7 == 6 else rng.uniform(0.70, 0.82)  # noqa: PLR2004
-    x, y = (0.5 + rng.uniform(-0.05, 0.05) if side < 0.9 else 0.5 for _ in "xy")  # noqa: PLR2004
-    item = Item(thing, x, y, side, None, THINGS[thing].flips and rng.random() < 0.5)  # noqa: PLR2004
+    side = 0.48 if number % 5 == 4 else 0.96 if number % 7 == 6 else rng.uniform(0.70, 0.82)
+    x, y = (0.5 + rng.uniform(-0.05, 0.05) if side < 0.9 else 0.5 for _ in "xy")
+    item = Item(thing, x, y, side, None, THINGS[thing].flips and rng.random() < 0.5)
     return Scene((item,), "white", BACKGROUNDS["white"])
 
 
@@ -49,7 +49,11 @@ def write_style(folder: Path, draw: Callable[[Scene], Image.Image], trigger: str
     """Write two pictures of every class that is not held out."""
     rng = random.Random(f"{trigger}")
     for number, noun in enumerate([*SHOWN, *SHOWN]):
-        save(folder / f"{number:03d}-{noun.replace(' ', '-')}", draw(still(noun, rng, number)), f"{article(noun)}{noun}, {trigger}")
+        save(
+            folder / f"{number:03d}-{noun.replace(' ', '-')}",
+            draw(still(noun, rng, number)),
+            f"{article(noun)}{noun}, {trigger}",
+        )
     return 2 * len(SHOWN)
 
 
@@ -63,9 +67,19 @@ def mascot_picture(background: str, x: float, y: float, side: float) -> Image.Im
 
 def write_mascot(folder: Path) -> int:
     """Write the five pictures of the mascot."""
-    views = (("red", 0.5, 0.5, 0.86), ("blue", 0.5, 0.52, 0.76), ("white", 0.46, 0.5, 0.80), ("purple", 0.54, 0.5, 0.80), ("orange", 0.5, 0.48, 0.92))
+    views = (
+        ("red", 0.5, 0.5, 0.86),
+        ("blue", 0.5, 0.52, 0.76),
+        ("white", 0.46, 0.5, 0.80),
+        ("purple", 0.54, 0.5, 0.80),
+        ("orange", 0.5, 0.48, 0.92),
+    )
     for number, (background, x, y, side) in enumerate(views):
-        save(folder / f"{number:03d}", mascot_picture(background, x, y, side), f"sks teddy bear on {article(background)}{background} background")
+        save(
+            folder / f"{number:03d}",
+            mascot_picture(background, x, y, side),
+            f"sks teddy bear on {article(background)}{background} background",
+        )
     return len(views)
 
 

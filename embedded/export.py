@@ -1,6 +1,6 @@
 """Put trained nets together as a plain diffusers pipeline in half precision.
 
-    python -m embedded.export                     # work/base.pt (EMA) + work/vae.pt -> the package's mini/
+python -m embedded.export                     # work/base.pt (EMA) + work/vae.pt -> the package's mini/
 """
 
 from pathlib import Path

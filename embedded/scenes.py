@@ -1,7 +1,7 @@
 """Captioned 64x64 scenes: one or two emoji on a coloured background.
 
-    scene = random_scene(random.Random(0))
-    picture, caption = render(scene, 64), caption(scene, random.Random(1))     # caption: embedded.captions
+scene = random_scene(random.Random(0))
+picture, caption = render(scene, 64), caption(scene, random.Random(1))     # caption: embedded.captions
 """
 
 import random
@@ -108,9 +108,7 @@ def _pair(rng: random.Random, things: range | list[int]) -> Scene:
     start, end = (near, far) if axis in {"left", "above"} else (far, near)
     side, cross = rng.uniform(0.42, 0.48), rng.uniform(0.46, 0.54)
     places = ((start, cross), (end, cross)) if axis in {"left", "right"} else ((cross, start), (cross, end))
-    items = tuple(
-        _item(thing, x, y, side, None, rng) for thing, (x, y) in zip((first, second), places, strict=True)
-    )
+    items = tuple(_item(thing, x, y, side, None, rng) for thing, (x, y) in zip((first, second), places, strict=True))
     background = rng.choice(list(BACKGROUNDS))
     return Scene(items, background, random_shade(background, rng), relation=relation)
 

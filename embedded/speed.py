@@ -1,6 +1,6 @@
 """What makes two CPU cores go as far as they can; on a GPU the same calls are harmless.
 
-    from embedded.speed import autocast, prepare   # first, before torch allocates
+from embedded.speed import autocast, prepare   # first, before torch allocates
 """
 
 import os
