@@ -1,0 +1,80 @@
+"""Features kept in a file, so that numbers can be computed again without the encoder and without the pictures.
+
+    store = FeatureStore(folder, encoder)
+    vectors = store.of(pictures)       # only pictures never seen before are encoded
+    store.save()
+
+The key is the hash of a picture's pixels: two equal pictures share one vector, so what did not change measures
+exactly zero, whatever batch it was encoded in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from brushwork.runs import replacing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    from brushwork.encoders import Encoder, Features
+
+AT_ONCE = 64
+"""Pictures held in memory at the same time."""
+
+
+def image_hash(image: Image) -> str:
+    """Return the SHA-256 of a picture's size and RGB pixels; metadata and file format do not matter."""
+    rgb = image.convert("RGB")
+    return hashlib.sha256(f"{rgb.width}x{rgb.height}:".encode() + rgb.tobytes()).hexdigest()
+
+
+class FeatureStore:
+    """The image features of one encoder in ``<folder>/<encoder>-<revision>-<preprocessing>.npz``."""
+
+    def __init__(self, folder: Path, encoder: Encoder) -> None:
+        """Read what the folder already holds for this very encoder."""
+        self.encoder = encoder
+        word = "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in encoder.name)[-40:]
+        self.path = folder / f"{word.strip('-.')}-{encoder.revision}-{encoder.preprocessing}.npz"
+        self._known: dict[str, Features] = {}
+        if self.path.is_file():
+            with np.load(self.path, allow_pickle=False) as stored:
+                self._known = dict(zip(stored["sha256"].tolist(), stored["features"], strict=True))
+
+    def of(self, images: Iterable[Image]) -> tuple[Features, list[str]]:
+        """Return the features (N, D) of pictures, and their hashes."""
+        hashes: list[str] = []
+        for batch in _batches(images):
+            keys = [image_hash(image) for image in batch]
+            new = {key: image for key, image in zip(keys, batch, strict=True) if key not in self._known}
+            if new:
+                self._known.update(zip(new, self.encoder.encode_images(list(new.values())), strict=True))
+            hashes += keys
+        return np.stack([self._known[key] for key in hashes]), hashes
+
+    def save(self, **also: NDArray[np.generic]) -> None:
+        """Write the store; ``also`` names further arrays to keep in it (text features, ...)."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        keys = np.array(sorted(self._known))
+        vectors = np.stack([self._known[key] for key in keys.tolist()])
+        with replacing(self.path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, sha256=keys, features=vectors, **also)
+
+
+def _batches(images: Iterable[Image]) -> Iterator[list[Image]]:
+    batch: list[Image] = []
+    for image in images:
+        batch.append(image)
+        if len(batch) == AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,59 @@
+"""Lists of prompts are found, and mistakes in them are named."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from brushwork import prompts
+from brushwork.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_file_is_read_line_by_line_without_comments_and_empty_lines(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("\ufeff# animals\na dog\n\n  a cat  \n", "utf-8")
+    assert prompts.resolve(str(path)) == ["a dog", "a cat"]
+
+
+def test_every_embedded_list_can_be_resolved() -> None:
+    assert all(prompts.resolve(name) for name in prompts.embedded())
+
+
+def test_nothing_stands_for_the_fallback() -> None:
+    assert prompts.resolve((), ["a fish"]) == ["a fish"]
+    assert prompts.resolve("") == []
+
+
+def test_a_sentence_is_not_taken_for_a_file_but_the_message_says_how_to_write_it() -> None:
+    with pytest.raises(ConfigError, match=r'validation\.control_prompts=\["a dog"\]'):
+        prompts.resolve("a dog", key="validation.control_prompts")
+
+
+def test_prompts_that_occur_twice_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "twice.txt"
+    path.write_text("a dog\na cat\na dog\n", "utf-8")
+    with pytest.raises(ConfigError, match="'a dog'"):
+        prompts.resolve(str(path))
+
+
+@pytest.mark.parametrize("value", [("a dog", " "), ("",)])
+def test_empty_prompts_are_refused(value: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match="empty"):
+        prompts.resolve(value)
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        prompts.resolve(str(path))
+
+
+def test_spread_takes_different_captions_from_all_of_the_data() -> None:
+    captions = [f"caption {index // 2}" for index in range(40)]
+    assert prompts.spread(captions, 4) == ["caption 0", "caption 5", "caption 10", "caption 15"]
+    assert prompts.spread(["a", "a", "b"], 4) == ["a", "b"]
