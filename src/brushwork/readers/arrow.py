@@ -1,0 +1,176 @@
+"""Data sets of the ``datasets`` library: saved with ``save_to_disk``, as Parquet files in a folder, or on the hub.
+
+Code that comes with a data set is never run. Pictures stay encoded and on disk until they are asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from brushwork.errors import DataError, nearest
+from brushwork.readers import ImageFile, Row, clean, columns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from datasets import Dataset
+
+BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The bytes of a picture, in memory."""
+
+    data: bytes
+
+    def read(self) -> bytes:
+        """Return the bytes."""
+        return self.data
+
+
+class Cell:
+    """A picture in a column of a data set; pickled, it is its bytes and not the data set."""
+
+    def __init__(self, dataset: Dataset, column: str, index: int, name: str) -> None:
+        self._dataset, self._column, self._index, self._name = dataset, column, index, name
+
+    def read(self) -> bytes:
+        """Return the encoded bytes.
+
+        Raises:
+            DataError: The row holds no picture.
+        """
+        cell = self._dataset[self._index][self._column]
+        if cell is None or (cell["bytes"] is None and cell["path"] is None):
+            message = f"{self._name}: the row holds no picture"
+            raise DataError(message)
+        data: bytes = ImageFile(cell["path"]).read() if cell["bytes"] is None else cell["bytes"]
+        return data
+
+    def __reduce__(self) -> tuple[type[Encoded], tuple[bytes]]:
+        return Encoded, (self.read(),)
+
+
+class ArrowRows:
+    """Rows of a data set."""
+
+    notes: Sequence[str] = ()
+
+    def __init__(self, dataset: Dataset, image_column: str, caption_column: str, asked: str) -> None:
+        from datasets import Image
+
+        plain = dataset.with_format(None)
+        self._images = plain.select_columns([image_column]).cast_column(image_column, Image(decode=False))
+        self._texts = plain.select_columns([caption_column])
+        self._image_column, self._caption_column, self._asked = image_column, caption_column, asked
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __getitem__(self, index: int) -> Row:
+        name = f"{self._asked}[{index}]"
+        caption = clean(self._texts[index][self._caption_column], name)
+        return Row(name, Cell(self._images, self._image_column, index, name), caption)
+
+    def captions(self) -> Iterator[str | None]:
+        """Yield every caption in order, read in batches."""
+        for start in range(0, len(self), BATCH):
+            batch = self._texts[start : start + BATCH][self._caption_column]
+            yield from (clean(caption, f"{self._asked}[{start + i}]") for i, caption in enumerate(batch))
+
+
+def is_saved(folder: Path) -> bool:
+    """Return whether a folder was written by ``save_to_disk``."""
+    return any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
+
+
+def from_disk(folder: Path, split: str) -> Dataset:
+    """Open what ``save_to_disk`` wrote.
+
+    Raises:
+        DataError: It is damaged or has no such split.
+    """
+    from datasets import DatasetDict, load_from_disk
+
+    try:
+        opened = load_from_disk(str(folder))
+    except (OSError, ValueError, KeyError) as error:
+        message = f"{folder} is not a readable saved data set ({_first_line(error)})."
+        raise DataError(message) from error
+    if not isinstance(opened, DatasetDict):
+        return opened
+    if split not in opened:
+        message = f"data.split: {folder} has no split {split!r}.{nearest(split, opened)}"
+        raise DataError(message)
+    return opened[split]
+
+
+def load(path: str, subset: str | None, split: str, revision: str | None = None, *, hint: str = "") -> Dataset:
+    """Fetch a data set from the hub (or build it from the Parquet files in a folder).
+
+    Args:
+        path: A hub id or a folder.
+        subset: One of its configurations.
+        split: One of its splits.
+        revision: The hub revision.
+        hint: What to add when it is not found.
+
+    Raises:
+        DataError: It is not there, cannot be fetched, or needs code to be run.
+    """
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetNotFoundError, DatasetsError
+
+    try:
+        return load_dataset(path, name=subset, split=split, revision=revision)
+    except DatasetNotFoundError as error:
+        message = f"data: there is no data set {path!r} on the hub, or it needs a login: {_first_line(error)}{hint}"
+        raise DataError(message) from error
+    except (DatasetsError, ValueError, RuntimeError) as error:
+        message = f"data: {path!r} could not be loaded: {_first_line(error)}"
+        raise DataError(message) from error
+    except OSError as error:
+        message = (
+            f"data: {path!r} is neither a folder here nor in the hub's cache, and fetching it failed: "
+            f"{_first_line(error)}{hint}\n"
+            f"Check the spelling and the network, set HF_TOKEN for a gated data set, or use an embedded one."
+        )
+        raise DataError(message) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def rows(dataset: Dataset, image_column: str | None, caption_column: str | None, where: str) -> ArrowRows:
+    """Find the columns of pictures and captions.
+
+    Raises:
+        DataError: A column is missing, of the wrong type, or several could be meant.
+    """
+    features = dataset.features
+    image = columns.choose(
+        list(features),
+        [name for name, feature in features.items() if _holds_images(feature)],
+        image_column,
+        columns.IMAGES,
+        where,
+    )
+    caption = columns.choose(
+        list(features),
+        [name for name, feature in features.items() if getattr(feature, "dtype", "") in ("string", "large_string")],
+        caption_column,
+        columns.CAPTIONS,
+        where,
+    )
+    return ArrowRows(dataset, image, caption, where)
+
+
+def _holds_images(feature: Any) -> bool:
+    """Return whether a column holds pictures: as the Image feature, or as bytes with a path."""
+    from datasets import Image
+
+    return isinstance(feature, Image) or (isinstance(feature, dict) and {"bytes", "path"} <= set(feature))

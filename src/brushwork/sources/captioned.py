@@ -1,0 +1,249 @@
+"""Pictures with captions: a folder, a table in a folder, a saved data set, or one from the hub.
+
+    source = Config(path="engravings").build()
+    source.verify()                                 # decodes every picture once
+    source[0].caption
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from brushwork import progress
+from brushwork.errors import DataError, listing, nearest
+from brushwork.sources import ImageSettings
+from brushwork.values import Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from brushwork.readers import Row, Rows
+
+DATASETS = Path(__file__).parent.parent / "assets" / "datasets"
+
+DECODED_AT_MOST = 20_000
+"""Up to so many pictures ``verify`` decodes each one; of larger sets it reads the headers only."""
+
+AT_ONCE = 256
+"""How many pictures are handed to the checking threads at a time."""
+
+
+class Config(ImageSettings):
+    """Settings of pictures with captions."""
+
+    type: Literal["captioned"] = "captioned"
+    path: str = Field(
+        min_length=1, description="A folder, a hub id, or the name of an embedded data set, such as engravings."
+    )
+    captions: Literal["auto", "metadata", "txt", "caption"] = Field(
+        "auto", description="Where a folder's captions are, should it have several kinds; auto: whichever is there."
+    )
+    image_column: str | None = Field(None, description="The column of pictures (in a table: of file names).")
+    caption_column: str | None = Field(None, description="The column of captions.")
+    split: str = Field("train", description="The split of a data set that has splits.")
+    subset: str | None = Field(None, description="The configuration of a data set on the hub that has several.")
+    revision: str | None = Field(None, description="The hub revision of the data set.")
+    allow_bad_captions: bool = Field(
+        default=False, description="Train although captions are missing (then empty), empty, or all the same."
+    )
+
+    def build(self) -> Captioned:
+        """Find the pictures and check the captions.
+
+        Raises:
+            DataError: There is no such data set, no picture, or the captions are not as they should be.
+        """
+        rows = _rows(self)
+        if not len(rows):
+            message = f"{self.path} has no pictures."
+            raise DataError(message)
+        problem = _caption_problem(rows)
+        if problem and not self.allow_bad_captions:
+            allow = "To train on them all the same: data.allow_bad_captions=true"
+            raise DataError("\n".join([f"{self.path}: {problem}", *rows.notes, allow]))
+        notes = [*rows.notes, *([f"{self.path}: {problem}"] if problem else [])]
+        for note in notes:
+            progress.note(note)
+        return Captioned(rows, notes)
+
+
+class Captioned:
+    """Samples by index, light to hold and to send to another process."""
+
+    def __init__(self, rows: Rows, notes: Sequence[str] = ()) -> None:
+        self.rows = rows
+        self.notes = notes
+        """What the user should know about the data, a sentence or two each."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Sample:
+        row = self.rows[index]
+        return Sample(row.name, row.image, row.caption or "")
+
+    def verify(self) -> None:
+        """Read every picture once, with a progress bar; of more than ``DECODED_AT_MOST`` only the headers.
+
+        Raises:
+            DataError: With the number of broken pictures and the first of them.
+        """
+        broken = list(self._broken())
+        if broken:
+            message = (
+                f"{len(broken)} of {len(self)} pictures cannot be used:\n{listing(broken)}.\n"
+                f"Repair them or take them out, then start again."
+            )
+            raise DataError(message)
+
+    def _broken(self) -> Iterator[str]:
+        check = _check_pixels if len(self) <= DECODED_AT_MOST else _check_header
+        workers = min(8, os.cpu_count() or 1)
+        with progress.bar("checking pictures", len(self)) as advance, ThreadPoolExecutor(workers) as pool:
+            for start in range(0, len(self), AT_ONCE):
+                rows = [self.rows[index] for index in range(start, min(start + AT_ONCE, len(self)))]
+                for problem in pool.map(check, rows):
+                    advance()
+                    if problem:
+                        yield problem
+
+
+def _check_pixels(row: Row) -> str:
+    from brushwork import images
+
+    try:
+        images.decode(row.image.read(), name=row.name)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def _check_header(row: Row) -> str:
+    import io
+
+    from brushwork import images
+    from brushwork.readers import ImageFile
+
+    try:
+        # A file is opened where it lies, so that only its first bytes are read.
+        file = Path(row.image.path) if isinstance(row.image, ImageFile) else io.BytesIO(row.image.read())
+        images.inspect(file, row.name).close()
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def _caption_problem(rows: Rows) -> str:
+    """Say what is wrong with the captions, if anything."""
+    captions = list(rows.captions())
+    bad = [index for index, caption in enumerate(captions) if not caption]
+    if bad:
+        names = listing(rows[index].name for index in bad)
+        return f"{len(bad)} of {len(captions)} pictures have no caption or an empty one: {names}."
+    if len(captions) > 1 and len(set(captions)) == 1:
+        return f"all {len(captions)} captions are the same: {captions[0]!r}."
+    return ""
+
+
+def _rows(config: Config) -> Rows:
+    """Choose the reader for a path."""
+    from brushwork.readers import arrow
+    from brushwork.readers import folder as folders
+
+    folder = _find(config.path)
+    if folder is None:
+        dataset = arrow.load(config.path, config.subset, config.split, config.revision, hint=_nearest(config.path))
+        return arrow.rows(dataset, config.image_column, config.caption_column, config.path)
+    _refuse(config, f"{config.path} is a folder", "revision")
+    if arrow.is_saved(folder):
+        _refuse(config, f"{config.path} is a saved data set", "subset")
+        dataset = arrow.from_disk(folder, config.split)
+        return arrow.rows(dataset, config.image_column, config.caption_column, config.path)
+    files = list(folders.walk(folder))
+    if _is_shards(files):
+        dataset = arrow.load(str(folder), config.subset, config.split)
+        return arrow.rows(dataset, config.image_column, config.caption_column, config.path)
+    _refuse(config, f"{config.path} is a folder of pictures", "subset")
+    return _from_folder(folder, files, config)
+
+
+def _refuse(config: Config, because: str, *options: str) -> None:
+    """Refuse options that would have no effect."""
+    given = [f"data.{name}" for name in options if getattr(config, name) is not None]
+    if given:
+        message = f"{because}, so {' and '.join(given)} cannot apply. Leave it out."
+        raise DataError(message)
+
+
+def _find(path: str) -> Path | None:
+    """Return the folder that ``path`` names: one on disk, else an embedded data set; None for what may be a hub id."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if path in embedded():
+        return DATASETS / path
+    if folder.exists():
+        message = f"data: {path!r} is a file. Give the folder that the pictures are in."
+        raise DataError(message)
+    if path.count("/") != 1 or path.startswith((".", "/", "~")) or path.endswith("/"):
+        hint = _nearest(path) or f" Embedded data sets: {', '.join(embedded()) or 'none'}."
+        message = f"data: there is no folder {path!r}.{hint}"
+        raise DataError(message)
+    return None
+
+
+def embedded() -> list[str]:
+    """Return the names of the data sets in the package."""
+    return sorted(each.name for each in DATASETS.iterdir() if each.is_dir()) if DATASETS.is_dir() else []
+
+
+def _nearest(path: str) -> str:
+    """Return a hint at a folder or an embedded data set with nearly this name, if there is one."""
+    parent = Path(path).expanduser().parent
+    siblings = [str(each) for each in parent.iterdir() if each.is_dir()] if parent.is_dir() else []
+    hint = nearest(path, [*siblings, *embedded()])
+    return hint if "Did you mean" in hint else ""
+
+
+def _is_shards(files: Sequence[str]) -> bool:
+    """Return whether a folder holds Parquet files with the pictures in them, as a clone of a hub data set does."""
+    from brushwork.readers import folder as folders
+
+    tables = [each for each in files if each.endswith(".parquet") and Path(each).name != "metadata.parquet"]
+    return bool(tables) and not folders.pictures(files)
+
+
+def _from_folder(folder: Path, files: Sequence[str], config: Config) -> Rows:
+    """Read a folder of pictures, with its captions in a table or in files beside the pictures."""
+    from brushwork.readers import folder as folders
+    from brushwork.readers import metadata
+
+    table = metadata.find(folder) or metadata.find(folder / config.split)
+    if config.captions == "metadata" and table is None:
+        message = f"data.captions=metadata: {folder} has none of {', '.join(metadata.NAMES)}."
+        raise DataError(message)
+    if table is None or config.captions in ("txt", "caption"):
+        _refuse(config, f"the captions of {config.path} are in text files", "image_column", "caption_column")
+        suffixes = folders.CAPTIONS if config.captions == "auto" else (f".{config.captions}",)
+        return folders.read(folder, files, suffixes)
+    if config.captions == "auto":
+        _refuse_both(table, files)
+    return metadata.read(table, files, config.image_column, config.caption_column)
+
+
+def _refuse_both(table: Path, files: Sequence[str]) -> None:
+    from brushwork.readers import folder as folders
+
+    stems = {folders.stem(path) for path in folders.pictures(files)}
+    texts = [path for stem, paths in folders.beside(files).items() if stem in stems for path in paths]
+    if texts:
+        message = (
+            f"{table.parent} has both {table.name} and {len(texts)} captions beside the pictures ({listing(texts)}).\n"
+            f"Say which are meant: data.captions=metadata or data.captions={Path(texts[0]).suffix[1:].lower()}"
+        )
+        raise DataError(message)
