@@ -10,6 +10,7 @@ The parts that are plug-ins (``method``, ``data``, ``objective``) are named by t
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -30,6 +31,7 @@ from pydantic import (
 
 from brushwork import registry
 from brushwork.errors import ConfigError, nearest
+from brushwork.explain import PartError, explain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,7 +47,7 @@ Precision = Annotated[
 class Settings(BaseModel):
     """A part of the configuration: frozen, unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True)
 
 
 class PluginSettings(Settings):
@@ -56,14 +58,6 @@ class PluginSettings(Settings):
     def build(self, *args: Any) -> Any:  # noqa: ANN401  (each axis narrows it)
         """Build what these settings describe."""
         raise NotImplementedError(self.type)
-
-
-class PartError(ValueError):
-    """A plug-in's settings did not validate: carries the settings class and pydantic's own error."""
-
-    def __init__(self, model: type[BaseModel], error: ValidationError) -> None:
-        super().__init__(str(error))
-        self.model, self.error = model, error
 
 
 def _plugin(axis: registry.Axis) -> Any:  # noqa: ANN401  (an annotation for pydantic)
@@ -175,6 +169,17 @@ class Config(Settings):
         return self
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key given twice, of which YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002  (PyYAML's)
+        keys = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if keys.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(problem=f"{key.value!r} is given twice", problem_mark=key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def presets() -> list[str]:
     """Return the names that ``--method`` takes."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
@@ -183,7 +188,7 @@ def presets() -> list[str]:
 @functools.cache
 def _preset(name: str) -> str:
     if name not in presets():
-        message = f"There is no method named {name!r}.{nearest(name, presets())}"
+        message = f"There is no method named {name!r}.{nearest(str(name), presets())}"
         raise ConfigError(message)
     return (PRESETS / f"{name}.yaml").read_text("utf-8")
 
@@ -210,7 +215,7 @@ def parse_override(text: str) -> dict[str, Any]:
         message = f"{text!r} is not an override: write key.path=value, for example method.rank=8"
         raise ConfigError(message)
     try:
-        tree: Any = yaml.safe_load(value)
+        tree: Any = yaml.load(value, _Loader)  # noqa: S506  (a SafeLoader)
     except yaml.YAMLError as error:
         message = f"The value of {key} is not YAML: {value!r}. Quote it: '{key}=\"...\"'"
         raise ConfigError(message) from error
@@ -231,11 +236,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         message = f"There is no recipe {str(path)!r}.{nearest(str(path), siblings)}"
         raise ConfigError(message)
     try:
-        tree = yaml.safe_load(path.read_text("utf-8"))
+        tree = yaml.load(path.read_text("utf-8"), _Loader)  # noqa: S506  (a SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         place = getattr(error, "problem_mark", None)
-        line = f" line {place.line + 1}" if place else ""
-        message = f"{path}:{line} is not YAML ({getattr(error, 'problem', error)})"
+        line = f", line {place.line + 1}" if place else ""
+        problem = str(getattr(error, "problem", error)).partition("\n")[0]
+        message = f"{path}{line}: this cannot be read as YAML: {problem}"
         raise ConfigError(message) from error
     if not isinstance(tree, dict):
         message = f"{path}: a recipe is a mapping of keys such as base:, method:, data:"
@@ -263,20 +269,14 @@ def load(
     """
     where = str(recipe) if isinstance(recipe, (str, Path)) else "config"
     tree: dict[str, Any] = read_yaml(recipe) if isinstance(recipe, (str, Path)) else dict(recipe or {})
-    for part in [{key: value for key, value in top.items() if value is not None}, *map(parse_override, overrides)]:
+    named = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in top.items()}
+    for part in [{key: value for key, value in named.items() if value is not None}, *map(parse_override, overrides)]:
         tree = merge(_spell_out(tree), _spell_out(part))
-    tree = _spell_out(tree)
-    part = tree.get("method") or {}
-    asked = method or part.get("preset") or (None if "type" in part else "lora")
-    if isinstance(part, dict) and "preset" in part:
-        tree["method"] = {key: value for key, value in part.items() if key != "preset"}
-    if asked is not None:
-        tree = _over_preset(tree, yaml.safe_load(_preset(asked)))
-    tree.setdefault("objective", {"type": "denoising"})
+    tree = _over_preset(_spell_out(tree), method)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(error, Config, where))) from None
+        raise ConfigError("\n".join(explain(error, Config, where))) from None
 
 
 def _spell_out(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -289,46 +289,18 @@ def _spell_out(tree: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _over_preset(tree: dict[str, Any], preset: dict[str, Any]) -> dict[str, Any]:
-    """Lay the user's tree over the preset; parts of another type than the preset's give way to the preset."""
-    kept = {}
-    for key, value in tree.items():
-        lower = preset.get(key)
-        other_type = isinstance(lower, dict) and isinstance(value, dict) and "type" in value and "type" in lower
-        if key == "method" and other_type and value["type"] != lower["type"]:
-            continue
-        kept[key] = value
-    return merge(preset, kept)
-
-
-def _explain(error: ValidationError, model: type[BaseModel], where: str, prefix: tuple[Any, ...] = ()) -> list[str]:
-    """Say what is wrong, one line for each mistake."""
-    lines = []
-    for problem in error.errors():
-        location = (*prefix, *problem["loc"])
-        name = ".".join(str(part) for part in location) or "config"
-        cause = problem.get("ctx", {}).get("error")
-        if isinstance(cause, PartError):
-            lines += _explain(cause.error, cause.model, where, location)
-        elif problem["type"] == "extra_forbidden":
-            known = _field_names(model, problem["loc"][:-1])
-            lines.append(f"{where}: {name} is not a known key.{nearest(str(location[-1]), known)}")
-        elif problem["type"] == "missing":
-            hint = " Give a folder, a hub id, or the name of an embedded data set." if name.startswith("data") else ""
-            lines.append(f"{where}: {name} is required.{hint}")
-        else:
-            given = "" if isinstance(problem["input"], (dict, BaseModel)) else f" (it is {problem['input']!r})"
-            text = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{where}: {name}: {text[0].lower() + text[1:]}{given}")
-    return lines
-
-
-def _field_names(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    """Return the fields of the settings at ``location`` below ``model``."""
-    for key in location:
-        inner = model.model_fields[key].annotation if key in model.model_fields else None
-        model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else model
-    return list(model.model_fields)
+def _over_preset(tree: dict[str, Any], asked: str | None) -> dict[str, Any]:
+    """Lay the tree over the preset of its method, or of the method asked for instead, whose type then wins."""
+    part = tree.get("method", {})
+    if isinstance(part, dict):
+        named = part.get("preset", part.get("type", "lora"))
+        tree = {**tree, "method": {key: value for key, value in part.items() if key != "preset"}}
+        asked = asked or (named if "preset" in part or named in presets() else None)
+    preset = yaml.safe_load(_preset(asked or "lora"))
+    ours, theirs = preset["method"]["type"], tree.get("method")
+    if asked and isinstance(theirs, dict) and theirs.get("type", ours) != ours:
+        tree = {key: value for key, value in tree.items() if key != "method"}
+    return merge(preset, tree)
 
 
 def to_yaml(config: Config) -> str:
