@@ -11,7 +11,7 @@ Conventions that hold for every command:
 
 - Results go to stdout; progress, notes and errors go to stderr. With ``--json`` stdout holds one JSON document and
   nothing else, so that ``brushwork ... --json | jq`` works.
-- Exit codes: 0 done, 1 failed while running, 2 the request was wrong, 130 interrupted, 141 nobody reads the output.
+- Exit codes: 0 done, 1 failed while running (or nobody reads the output), 2 the request was wrong, 130 interrupted.
 - A mistake of the user is one to three lines on stderr that begin with ``error:``. A traceback means a bug in brushwork.
 """
 
@@ -38,7 +38,7 @@ from brushwork.errors import BrushworkError, nearest
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-INTERRUPTED, BROKEN_PIPE = 130, 141
+INTERRUPTED = 130
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 """What the operating system says when a disk is full or must not be written: no bug, so no traceback."""
 
@@ -158,4 +158,4 @@ def _stop_writing() -> int:
     """Nobody reads stdout any more (``brushwork ... | head``): end quietly, also when Python flushes at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
-    return BROKEN_PIPE
+    return 1
