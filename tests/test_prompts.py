@@ -51,9 +51,3 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="UTF-8"):
         prompts.resolve(str(path))
-
-
-def test_spread_takes_different_captions_from_all_of_the_data() -> None:
-    captions = [f"caption {index // 2}" for index in range(40)]
-    assert prompts.spread(captions, 4) == ["caption 0", "caption 5", "caption 10", "caption 15"]
-    assert prompts.spread(["a", "a", "b"], 4) == ["a", "b"]

@@ -40,9 +40,17 @@ EOS_TRAP = 0.99999
 class Encoder(Protocol):
     """Turns pictures into features."""
 
-    name: str
-    revision: str
-    preprocessing: str
+    @property
+    def name(self) -> str:
+        """What it is called: a hub id, a folder, or one of ours."""
+
+    @property
+    def revision(self) -> str:
+        """A hash of its weights."""
+
+    @property
+    def preprocessing(self) -> str:
+        """A hash of how it prepares a picture."""
 
     def encode_images(self, images: Sequence[Image]) -> Features:
         """Return (N, D)."""
@@ -155,8 +163,13 @@ def check_judge(config: Config) -> list[str]:
         return []
     if config.validation.judge != "auto":
         raise ModelError(reason)
+    return [without_judge(reason)]
+
+
+def without_judge(reason: str) -> str:
+    """Return the warning of a run whose automatic judge cannot be used."""
     first = reason.splitlines()[0].removeprefix("validation.judge: ").rstrip(".")
-    return [f"No CLIP similarity and no drift will be measured: {first}."]
+    return f"CLIP similarity and drift are not measured: {first}."
 
 
 def available(judge: str) -> str | None:

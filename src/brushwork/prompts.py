@@ -67,11 +67,3 @@ def _read(value: str, key: str) -> list[str]:
         message = f"{key}: {value!r} is not UTF-8 text (byte {error.start}). Save it as UTF-8, one prompt a line."
         raise ConfigError(message) from error
     return [line for line in lines if line and not line.startswith("#")]
-
-
-def spread(captions: Sequence[str], limit: int) -> list[str]:
-    """Return at most ``limit`` different captions, spread evenly over the data in its own order."""
-    unique = list(dict.fromkeys(captions))
-    if len(unique) <= limit:
-        return unique
-    return [unique[index * len(unique) // limit] for index in range(limit)]

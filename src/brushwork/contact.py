@@ -1,0 +1,46 @@
+"""A look at the training data: pictures spread evenly over it, cropped as training crops them, with their captions.
+
+    for caption, picture in pictures(run.config.data, limit=48):
+        picture.show()
+
+The order is the data's own, and the same limit gives the same pictures every time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from brushwork import images
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from PIL.Image import Image
+
+    from brushwork.config import PluginSettings
+    from brushwork.values import Source
+
+
+def pictures(data: PluginSettings, limit: int) -> Iterator[tuple[str, Image]]:
+    """Yield at most ``limit`` captions with their pictures as squares of the training resolution.
+
+    Raises:
+        DataError: The data is not there any more, or a picture is broken.
+    """
+    from PIL import Image
+
+    source: Source = data.build()
+    resolution, background = data.resolution, data.background  # type: ignore[attr-defined]  # every source of images has them
+    for index in spread(len(source), limit):
+        sample = source[index]
+        image = images.decode(sample.image.read(), background, sample.name)
+        yield sample.caption, Image.fromarray(images.square(image, resolution, centre=True, flip=False))
+
+
+def spread(count: int, limit: int) -> list[int]:
+    """Return at most ``limit`` places among ``count``, evenly spread.
+
+    >>> spread(10, 3)
+    [0, 3, 6]
+    """
+    return [place * count // min(count, limit) for place in range(min(count, limit))]

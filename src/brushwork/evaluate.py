@@ -1,0 +1,176 @@
+"""What did the fine-tune change? Draws base and tuned at identical seeds and settings, and measures the difference.
+
+    results = evaluate(RunFolder("runs/2026-11-21-lora-1a2b"))
+
+In the run folder it leaves ``evaluation/base`` and ``evaluation/tuned`` (the same file names), the features that the
+numbers were computed from, ``evaluation/evaluation.json`` (prompts, settings, judge) and ``metrics.json``. What is
+already there and was drawn by the same weights with the same settings is used again.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from brushwork import contact, registry
+from brushwork.devices import resolve_device
+from brushwork.encoders import Clip, Colour, load_clip, resolve_judge, without_judge
+from brushwork.errors import DataError, ModelError
+from brushwork.features import FeatureStore
+from brushwork.metrics import Drawn
+from brushwork.pairs import SIDES, check_pairs, draw_run, plan
+from brushwork.progress import bar, note
+from brushwork.runs import write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from PIL.Image import Image
+
+    from brushwork.config import Config
+    from brushwork.encoders import Encoder, Features
+    from brushwork.metrics import Metric, Result
+    from brushwork.pairs import Plan
+    from brushwork.runs import RunFolder
+
+REFERENCES = 256
+"""At most so many training pictures are looked at as references."""
+
+
+def evaluate(run: RunFolder, metrics: Sequence[str] = (), *, out: Path | None = None) -> list[Result]:
+    """Draw, encode, measure and write ``metrics.json``; all metrics when none is named.
+
+    Args:
+        run: A run whose training is done.
+        metrics: Names of metrics.
+        out: Another folder than the run's for everything that is written.
+
+    Raises:
+        UserError: The run has no weights yet, a metric is unknown, or a judge asked for by name cannot be used.
+    """
+    chosen = [(name, registry.load("metrics", name)) for name in metrics or registry.names("metrics")]
+    if not run.weights.is_dir():
+        message = f"{run.path}: there are no weights yet. Finish it first: brushwork train --resume --out {run.path}"
+        raise ModelError(message)
+    config, folder, began = run.config, out or run.path, time.monotonic()
+    judge, problem = _judge(config, [module for _, module in chosen])
+    planned = plan(config)
+    draw_run(run, planned, folder / "evaluation")
+    results, facts = _measure(run, planned, folder / "evaluation", chosen, judge)
+    write_json(folder / "metrics.json", [result.to_dict() for result in results])
+    seconds = time.monotonic() - began
+    described = _describe(planned, judge, problem) | facts | {"seconds": seconds}
+    write_json(folder / "evaluation" / "evaluation.json", described)
+    if out is None:
+        known = run.record.get("warnings", [])
+        new = [problem] if problem and problem not in known else []
+        run.update(warnings=[*known, *new], seconds={**run.record.get("seconds", {}), "evaluate": seconds})
+    return results
+
+
+def _judge(config: Config, metrics: Sequence[Metric]) -> tuple[Clip | None, str | None]:
+    """Load the judge if a metric needs it; the automatic one may be missing, then the second value says so."""
+    if not any(metric.NEEDS == "clip" for metric in metrics):
+        return None, None
+    name = resolve_judge(config.validation.judge, config.base)
+    try:
+        return load_clip(name, device=resolve_device(config.train.device)), None
+    except ModelError as error:
+        if config.validation.judge != "auto":
+            raise
+        note(f"warning: {error}")
+        return None, without_judge(str(error))
+
+
+def _measure(
+    run: RunFolder, planned: Plan, folder: Path, chosen: Sequence[tuple[str, Metric]], judge: Clip | None
+) -> tuple[list[Result], dict[str, Any]]:
+    """Encode with each encoder that is needed, then compute; the features stay in ``folder/features``."""
+    check_pairs(folder)
+    results: list[Result] = []
+    facts: dict[str, Any] = {"features": [], "texts_cut": []}
+    encoders: dict[str, Encoder | None] = {"clip": judge, "colour": Colour()}
+    for needed in dict.fromkeys(metric.NEEDS for _, metric in chosen):
+        encoder = encoders[needed]
+        if encoder is None:
+            continue
+        sets, cut = encode(folder, planned, encoder, run.config)
+        facts["texts_cut"] += cut
+        facts["features"].append(encoder.name)
+        results += [
+            result
+            for _, metric in chosen
+            if needed == metric.NEEDS
+            for drawn in sets
+            for result in metric.measure(drawn)
+        ]
+    return results, facts
+
+
+def encode(folder: Path, planned: Plan, encoder: Encoder, config: Config) -> tuple[list[Drawn], list[str]]:
+    """Return the features of each prompt set, and the prompts that are longer than the encoder reads."""
+    store = FeatureStore(folder / "features", encoder)
+    cut: list[str] = []
+    texts: dict[str, Features] = {}
+    every = [*planned.target, *planned.control]
+    if isinstance(encoder, Clip):
+        vectors, cut = encoder.encode_texts(every)
+        texts = dict(zip(every, vectors, strict=True))
+    references = _references(store, config)
+    sets = []
+    also = {}
+    for prompt_set, shown, names in planned.prompt_sets:
+        sides = {}
+        for side in SIDES:
+            flat, hashes = store.of(_open(folder / side, names, f"{encoder.name}: {side}, {prompt_set}"))
+            sides[side] = flat.reshape(len(shown), planned.seeds, -1)
+            also[f"{prompt_set}_{side}"] = np.array(hashes).reshape(len(shown), planned.seeds)
+        reads = np.stack([texts[text] for text in shown]) if texts else None
+        if reads is not None:
+            also[f"{prompt_set}_texts"] = reads
+        seed = config.validation.seed
+        drawn = Drawn(shown, prompt_set, **sides, texts=reads, references=references, encoder=encoder.name,
+                      revision=encoder.revision, seed=seed)  # fmt: skip
+        sets.append(drawn)
+    store.save(**also)
+    return sets, cut
+
+
+def _open(folder: Path, names: Sequence[str], what: str) -> Iterator[Image]:
+    from PIL import Image
+
+    with bar(what, len(names)) as advance:
+        for name in names:
+            with Image.open(folder / name) as image:
+                yield image.convert("RGB")
+            advance()
+
+
+def _references(store: FeatureStore, config: Config) -> Features | None:
+    """Return the features of the training pictures; None when the data is not where it was."""
+    try:
+        return store.of(image for _, image in contact.pictures(config.data, REFERENCES))[0]
+    except DataError as error:
+        note(f"warning: the training pictures are not measured beside the drawn ones: {error}")
+        return None
+
+
+def _describe(planned: Plan, judge: Clip | None, problem: str | None) -> dict[str, Any]:
+    """Return what evaluation.json says about how it was measured."""
+    settings = asdict(planned.requests[0])
+    for key in ("prompt", "seed"):
+        del settings[key]
+    named = None if judge is None else {key: getattr(judge, key) for key in ("name", "revision", "preprocessing")}
+    return {
+        "target": list(planned.target),
+        "control": list(planned.control),
+        "images_per_prompt": planned.seeds,
+        "first_seed": planned.requests[0].seed,
+        "settings": settings,
+        "judge": named,
+        "no_judge": problem,
+    }
