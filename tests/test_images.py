@@ -173,10 +173,10 @@ def test_no_damage_ends_in_anything_but_a_data_error(file_format: str) -> None:
         for _ in range(int(generator.integers(1, 12))):
             damaged[generator.integers(min(len(damaged), 300))] = generator.integers(256)
         try:
-            assert images.decode(bytes(damaged), name="x").mode == "RGB"
+            said = images.decode(bytes(damaged), name="x").mode
         except DataError as error:
-            assert str(error).startswith("x: ")
-            assert "\n" not in str(error)
+            said = str(error)
+        assert said == "RGB" or (said.startswith("x: ") and "\n" not in said)
 
 
 @pytest.mark.parametrize(

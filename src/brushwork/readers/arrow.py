@@ -97,7 +97,7 @@ def from_disk(folder: Path, split: str) -> Dataset:
 
     try:
         opened = load_from_disk(str(folder))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError) as error:  # LookupError: it was saved without rows
         message = f"{folder} is not a readable saved data set ({_first_line(error)})."
         raise DataError(message) from error
     if not isinstance(opened, DatasetDict):

@@ -92,7 +92,7 @@ def _unlisted(table: Path, files: Sequence[str], paths: Sequence[str]) -> list[s
     """Say which pictures below the table's folder it does not mention."""
     home = os.path.join(table.parent, "")
     listed = {os.path.normpath(path) for path in paths}
-    below = [path for path in folder.pictures(files) if path.startswith(home) or home in ("", "./")]
+    below = [path for path in folder.pictures(files) if path.startswith(home)]
     names = [path for path in below if os.path.normpath(path) not in listed]
     return [f"{len(names)} pictures have no row in {table} and are left out: {listing(names)}."] if names else []
 
@@ -127,7 +127,7 @@ def _read_csv(table: Path) -> list[tuple[int, dict[str, Any]]]:
                 raise DataError(message)
             rows.append((reader.line_num, row))
     except csv.Error as error:
-        message = f"{table}:{reader.line_num} is not CSV ({error})."
+        message = f"{table} is not CSV near line {reader.line_num + 1} ({error})."
         raise DataError(message) from error
     return rows
 
