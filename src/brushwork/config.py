@@ -89,18 +89,24 @@ else:
 class OptimizerConfig(Settings):
     """How the weights are updated."""
 
-    type: Literal["adamw", "adamw8bit"] = "adamw"
-    learning_rate: PositiveFloat = 1e-4
-    adam_beta1: float = Field(0.9, ge=0, lt=1)
-    adam_beta2: float = Field(0.999, ge=0, lt=1)
-    adam_weight_decay: NonNegativeFloat = 1e-2
-    adam_epsilon: PositiveFloat = 1e-8
-    lr_scheduler: Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial"] = "constant"
-    lr_warmup_steps: NonNegativeInt = 0
-    lr_num_cycles: PositiveInt = 1
-    lr_power: PositiveFloat = 1.0
+    type: Literal["adamw", "adamw8bit"] = Field(
+        "adamw", description="adamw8bit keeps its state in 8 bits, a quarter of the memory (needs the extra bnb)."
+    )
+    learning_rate: PositiveFloat = Field(1e-4, description="The highest rate; the schedule multiplies it.")
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="How slowly the mean of the gradients forgets.")
+    adam_beta2: float = Field(0.999, ge=0, lt=1, description="How slowly the mean of their squares forgets.")
+    adam_weight_decay: NonNegativeFloat = Field(1e-2, description="Decoupled from the gradient (AdamW).")
+    adam_epsilon: PositiveFloat = Field(1e-8, description="Keeps the division by small gradients finite.")
+    lr_scheduler: Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial"] = Field(
+        "constant", description="The course of the rate after the warm-up."
+    )
+    lr_warmup_steps: NonNegativeInt = Field(0, description="Steps over which the rate rises from zero, in any schedule.")
+    lr_num_cycles: PositiveInt = Field(1, description="How often cosine_with_restarts starts again.")
+    lr_power: PositiveFloat = Field(1.0, description="The exponent of polynomial.")
     lr_end: NonNegativeFloat = Field(0.0, description="The rate at which linear and polynomial end.")
-    max_grad_norm: PositiveFloat | None = 1.0
+    max_grad_norm: PositiveFloat | None = Field(
+        1.0, description="Gradients are scaled down to this norm over all trained weights; null: never."
+    )
 
 
 class TrainConfig(Settings):
@@ -108,20 +114,22 @@ class TrainConfig(Settings):
 
     max_train_steps: PositiveInt | None = Field(None, description="Optimizer steps; overrides num_train_epochs.")
     num_train_epochs: PositiveInt = Field(100, description="Passes over the data when max_train_steps is not given.")
-    train_batch_size: PositiveInt = 4
-    gradient_accumulation_steps: PositiveInt = 1
-    mixed_precision: Precision = "no"
-    gradient_checkpointing: bool = False
-    use_ema: bool = False
-    ema_decay: float = Field(0.9999, gt=0, lt=1)
-    checkpointing_steps: PositiveInt = 500
-    checkpoints_total_limit: PositiveInt | None = 3
-    validation_steps: PositiveInt = 100
-    dataloader_num_workers: NonNegativeInt = 0
+    train_batch_size: PositiveInt = Field(4, description="Pictures in memory at once.")
+    gradient_accumulation_steps: PositiveInt = Field(1, description="Such batches for each optimizer step.")
+    mixed_precision: Precision = Field("no", description="The type of the computation; trained weights stay float32.")
+    gradient_checkpointing: bool = Field(default=False, description="Less memory for about a third more time.")
+    use_ema: bool = Field(default=False, description="Keep and save a moving average of the trained weights.")
+    ema_decay: float = Field(0.9999, gt=0, lt=1, description="How slowly the average forgets; it warms up from less.")
+    checkpointing_steps: PositiveInt = Field(500, description="Steps between two checkpoints to resume from.")
+    checkpoints_total_limit: PositiveInt | None = Field(3, description="Older checkpoints go; null: all are kept.")
+    validation_steps: PositiveInt = Field(100, description="Steps between two sample sheets and validation losses.")
+    dataloader_num_workers: NonNegativeInt = Field(0, description="Processes that prepare batches; 0: the loop itself.")
     cache_latents: bool | Literal["auto"] = Field("auto", description="auto: whenever the crop is deterministic.")
     cache_text: bool | Literal["auto"] = Field("auto", description="auto: whenever the text side is frozen.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps ...")
-    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = Field(
+        (), description="Where else the curves go (each needs the extra of its name)."
+    )
 
 
 class ValidationConfig(Settings):
@@ -131,13 +139,13 @@ class ValidationConfig(Settings):
         (), description="Prompts, a text file with one prompt a line, or the name of an embedded list."
     )
     control_prompts: str | tuple[str, ...] = Field((), description="Prompts that have nothing to do with the data.")
-    images_per_prompt: PositiveInt = 4
+    images_per_prompt: PositiveInt = Field(4, description="Pictures of each prompt in the report, seeds counting up.")
     samples_during_training: NonNegativeInt = Field(4, description="Prompts drawn every validation_steps; 0: none.")
-    num_inference_steps: PositiveInt = 20
-    guidance_scale: NonNegativeFloat = 5.0
-    sampler: str = "DPM++ 2M"
-    negative_prompt: str = ""
-    seed: NonNegativeInt = 0
+    num_inference_steps: PositiveInt = Field(20, description="The sampler's steps.")
+    guidance_scale: NonNegativeFloat = Field(5.0, description="Classifier-free guidance; 1 and below: none.")
+    sampler: str = Field("DPM++ 2M", description="By its name in `brushwork generate --sampler`.")
+    negative_prompt: str = Field("", description="What the pictures should not show.")
+    seed: NonNegativeInt = Field(0, description="The first picture's seed, the same for base and tuned.")
     loss_images: PositiveInt = Field(16, description="How many held-out images the validation loss looks at, at most.")
     loss_timesteps: PositiveInt = Field(4, description="How many evenly spaced timesteps each is noised to.")
     judge: str = Field("auto", description="A CLIP model: hub id or folder; auto: mini-clip for mini, else ViT-B/32.")
@@ -152,13 +160,13 @@ class Config(Settings):
     base_config: str | None = Field(
         None, description="Where a single file's configs and tokenizer come from: a folder or hub id; default: inferred."
     )
-    method: MethodPart
-    data: SourcePart
-    objective: ObjectivePart
-    optimizer: OptimizerConfig = OptimizerConfig()
-    train: TrainConfig = TrainConfig()
-    validation: ValidationConfig = ValidationConfig()
-    seed: NonNegativeInt = 0
+    method: MethodPart = Field(description="What is trained.")
+    data: SourcePart = Field(description="What it is trained on.")
+    objective: ObjectivePart = Field(description="What is minimised.")
+    optimizer: OptimizerConfig = Field(OptimizerConfig(), description="How the weights are updated.")
+    train: TrainConfig = Field(TrainConfig(), description="How long and how the loop runs.")
+    validation: ValidationConfig = Field(ValidationConfig(), description="What is drawn and measured.")
+    seed: NonNegativeInt = Field(0, description="Decides everything random: order, flips, noise, initial weights.")
 
     @model_validator(mode="after")
     def _warm_up_fits(self) -> Config:

@@ -24,9 +24,11 @@ class Config(PluginSettings):
     """Settings of full fine-tuning."""
 
     type: Literal["full"] = "full"
-    train_text_encoder: bool = False
-    text_encoder_lr: PositiveFloat | None = None
-    keep_base: bool = Field(False, description="Keep a copy of the base's weights, for comparisons while training.")
+    train_text_encoder: bool = Field(default=False, description="Train the text encoders too.")
+    text_encoder_lr: PositiveFloat | None = Field(None, description="Their own rate; default: the optimizer's.")
+    keep_base: bool = Field(
+        default=False, description="Keep a copy of the base's weights, for comparisons while training."
+    )
 
     def build(self) -> Full:
         """Build the method."""

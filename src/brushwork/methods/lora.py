@@ -29,13 +29,15 @@ class Config(PluginSettings):
     """Settings of LoRA; the update is ``alpha / rank * B A``."""
 
     type: Literal["lora"] = "lora"
-    rank: PositiveInt = 16
+    rank: PositiveInt = Field(16, description="The inner dimension of the update: size and capacity.")
     alpha: PositiveFloat | None = Field(None, description="Default: the rank, so that the update is not rescaled.")
     targets: tuple[str, ...] = Field(ATTENTION, description="Ends of the names of the denoiser's layers.")
-    dropout: float = Field(0.0, ge=0, lt=1)
-    train_text_encoder: bool = False
-    text_encoder_lr: PositiveFloat | None = None
-    text_encoder_targets: tuple[str, ...] = TEXT_ATTENTION
+    dropout: float = Field(0.0, ge=0, lt=1, description="The share of the layers' inputs the update does not see.")
+    train_text_encoder: bool = Field(default=False, description="Train the text encoders too.")
+    text_encoder_lr: PositiveFloat | None = Field(None, description="Their own rate; default: the optimizer's.")
+    text_encoder_targets: tuple[str, ...] = Field(
+        TEXT_ATTENTION, description="Ends of the names of the text encoders' layers."
+    )
 
     def build(self) -> Lora:
         """Build the method."""

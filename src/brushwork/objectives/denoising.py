@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import PositiveFloat
+from pydantic import Field, PositiveFloat
 
 from brushwork.config import PluginSettings
 from brushwork.errors import ConfigError
@@ -25,9 +25,13 @@ class Config(PluginSettings):
     """Settings of the denoising loss."""
 
     type: Literal["denoising"] = "denoising"
-    prediction_type: Literal["auto", "epsilon", "v_prediction"] = "auto"
-    force_prediction_type: bool = False
-    snr_gamma: PositiveFloat | None = None
+    prediction_type: Literal["auto", "epsilon", "v_prediction"] = Field(
+        "auto", description="What the model learns to predict; auto: what the base predicts."
+    )
+    force_prediction_type: bool = Field(default=False, description="Allow another prediction_type than the base's.")
+    snr_gamma: PositiveFloat | None = Field(
+        None, description="Min-SNR weighting: caps the weight of nearly clean pictures; 5 is usual."
+    )
 
     def build(self) -> Denoising:
         """Build the objective."""

@@ -20,9 +20,9 @@ class ImageSettings(PluginSettings):
     """What every source of images has: how a picture becomes a square of pixels, and what is held out."""
 
     resolution: PositiveInt | None = Field(None, description="Pixels a side; default: what the base was trained at.")
-    center_crop: bool = Field(True, description="Crop the middle; otherwise a random square each time.")
-    random_flip: bool = Field(False, description="Mirror half of the pictures, anew each time they are seen.")
+    center_crop: bool = Field(default=True, description="Crop the middle; otherwise a random square each time.")
+    random_flip: bool = Field(default=False, description="Mirror half of the pictures, anew each time they are seen.")
     background: Annotated[str, BeforeValidator(_colour)] = Field("white", description="What lies behind transparency.")
-    validation_split: float | Literal["auto"] = Field(
-        "auto", description="The share held out for the validation loss; auto: a tenth, at most 32, none below 20 pictures."
+    validation_split: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = Field(
+        "auto", description="The share held out for the validation loss; auto: a tenth, at most 32, none below 20."
     )
