@@ -94,11 +94,11 @@ _ROWS: Mapping[str, _Row] = {
     "DPM++ 3M SDE": _Row(
         "DPMSolverMultistepScheduler", EVERY, "Exponential", ("k_dpmpp_3m_sde",), {**_SDE, "solver_order": 3}
     ),
-    "DDIM": _Row("DDIMScheduler", FIXED | SPACED, "DDIM", ("ddim",), {**_UNCLIPPED, "set_alpha_to_one": False}),
+    "DDIM": _Row("DDIMScheduler", {**FIXED, **SPACED}, "DDIM", ("ddim",), {**_UNCLIPPED, "set_alpha_to_one": False}),
     "PLMS": _Row("PNDMScheduler", FIXED, "DDIM", ("plms", "pndm"), {"skip_prk_steps": True, "set_alpha_to_one": False}),
     "UniPC": _Row("UniPCMultistepScheduler", EVERY, "Uniform", ("unipc", "uni_pc")),
     "LCM": _Row("LCMScheduler", {"LCM": {}}, "LCM", ("k_lcm",), _UNCLIPPED),
-    "DDPM": _Row("DDPMScheduler", FIXED | SPACED, "DDIM", ("ddpm",), _UNCLIPPED),
+    "DDPM": _Row("DDPMScheduler", {**FIXED, **SPACED}, "DDIM", ("ddpm",), _UNCLIPPED),
     "DEIS": _Row("DEISMultistepScheduler", EVERY, "Uniform", ("deis",)),
     "TCD": _Row("TCDScheduler", {"TCD": {}}, "TCD", ("tcd",), _UNCLIPPED),
     "SA-Solver": _Row("SASolverScheduler", EVERY, "Uniform", ("sa_solver",)),

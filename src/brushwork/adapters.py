@@ -1,0 +1,245 @@
+"""LoRA files on a loaded base: read in any common form, checked layer by layer, attached with a weight.
+
+    adapter = attach(family, Path("runs/mine/weights/pytorch_lora_weights.safetensors"), "mine", 0.8)
+    print(adapter.layers)                           # so many layers carry it; all of the file's, or an error
+
+The update of a layer is ``weight * alpha / rank * B A`` (arXiv:2106.09685). Alpha comes from kohya's ``.alpha`` tensors
+or from the header that peft writes; without either it is the rank.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from brushwork.errors import ModelError, listing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+    from brushwork.values import Family
+
+WEIGHT_NAME = "pytorch_lora_weights.safetensors"
+FOREIGN = {"hada_w": "LoHa", "lokr_w": "LoKr", "dora_scale": "DoRA", "lora_magnitude_vector": "DoRA", "oft_": "OFT"}
+_SUFFIX = re.compile(r"\.lora_(A|B)(?:\.default)?\.weight$")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter as it was applied. ``layers`` counts what carries it: 0 when the weight is 0 (nothing is attached)."""
+
+    name: str
+    path: Path
+    weight: float
+    layers: int
+    hash: str
+
+
+@dataclass
+class _Update:
+    """What the file holds for one layer: A is (rank, in, ...), B is (out, rank, ...)."""
+
+    matrices: dict[str, Tensor]
+    alpha: float | None = None
+
+    @property
+    def rank(self) -> int:
+        return int(self.matrices["A"].shape[0])
+
+
+def attach(family: Family, path: Path, name: str, weight: float) -> Adapter:
+    """Put an adapter on a family's modules. At weight 0 the file is checked but the modules stay as they are.
+
+    Raises:
+        ModelError: It is no LoRA, or not every layer of it fits this base; nothing is attached then.
+    """
+    parts = {family.denoiser_name: family.denoiser, **family.text_encoders}
+    header, updates = _read(family, path, name)
+    by_part = _match(updates, parts, name)
+    if weight:
+        for part, layers in by_part.items():
+            _inject(parts[part], layers, _settings(header, part), weight)
+    return Adapter(name, path, weight, len(updates) if weight else 0, weights_hash(path))
+
+
+def _read(family: Family, path: Path, name: str) -> tuple[dict[str, str], dict[str, _Update]]:
+    """Return the header and the updates by ``part.layer``, whatever the form of the file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            header, keys = dict(file.metadata() or {}), list(file.keys())
+    except (SafetensorError, OSError) as error:
+        message = f"adapter: {name!r} is not a readable .safetensors file ({error})."
+        raise ModelError(message) from error
+    foreign = sorted({kind for mark, kind in FOREIGN.items() if any(mark in key for key in keys)})
+    if foreign:
+        message = f"adapter: {name!r} is a {'/'.join(foreign)}; only plain LoRA can be applied. Use a merged model of it."
+        raise ModelError(message)
+    if not any("lora" in key for key in keys):
+        message = f"adapter: {name!r} holds no LoRA; it holds {listing(keys) or 'nothing'}."
+        raise ModelError(message)
+    try:
+        state, alphas, _ = type(family.pipeline()).lora_state_dict(
+            str(path), return_lora_metadata=True, unet_config=getattr(family.denoiser, "config", None)
+        )
+    except (ValueError, KeyError, IndexError) as error:
+        message = f"adapter: {name!r} mixes forms that cannot be told apart: {str(error).splitlines()[0]}"
+        raise ModelError(message) from error
+    return header, _updates(state, alphas or {}, family, name)
+
+
+def _updates(
+    state: Mapping[str, Tensor], alphas: Mapping[str, float], family: Family, name: str
+) -> dict[str, _Update]:
+    """Pair A with B and give each pair its own alpha."""
+    pairs: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    strangers = []
+    for key, tensor in _in_peft_words(state, family).items():
+        found = _SUFFIX.search(key)
+        if found is None:
+            strangers.append(key)
+        else:
+            pairs[key[: found.start()]][found[1]] = tensor
+    strangers += [layer for layer, pair in pairs.items() if len(pair) == 1]
+    if strangers or not pairs:
+        message = f"adapter: {name!r} has keys that belong to no LoRA layer: {listing(strangers) or 'all of them'}."
+        raise ModelError(message)
+    # diffusers keeps the name of the tensor in the key of a text encoder's alpha, so compare by the layer's beginning.
+    own = {_layer(key.removesuffix(".alpha"), family): float(value) for key, value in alphas.items()}
+    return {layer: _Update(pair, own.get(layer)) for layer, pair in pairs.items()}
+
+
+def _in_peft_words(state: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:
+    """Write every key as ``part.layer.lora_A.weight``."""
+    from diffusers.utils import state_dict_utils as forms
+
+    words: dict[str, Tensor] = {}
+    for part in {key.partition(".")[0] for key in state}:
+        inner = {key.removeprefix(f"{part}."): value for key, value in state.items() if key.startswith(f"{part}.")}
+        if not inner:
+            words[part] = state[part]
+            continue
+        if part == family.denoiser_name:
+            inner = forms.convert_unet_state_dict_to_peft(inner)  # type: ignore[no-untyped-call]
+        elif part in family.text_encoders and not any(_SUFFIX.search(key) for key in inner):
+            inner = forms.convert_state_dict_to_peft(inner)  # type: ignore[no-untyped-call]
+        words |= {_layer(f"{part}.{key}", family, cut=False): value for key, value in inner.items()}
+    return words
+
+
+def _layer(key: str, family: Family, *, cut: bool = True) -> str:
+    """Name a layer as this version of transformers does: since version 5 CLIP's layers lie without ``text_model.``."""
+    if cut:
+        key = re.split(r"\.lora[._]", key)[0]
+    part, _, layer = key.partition(".")
+    encoder = family.text_encoders.get(part)
+    if encoder is None:
+        return key
+    layer = layer.removeprefix("text_model.")
+    return f"{part}.text_model.{layer}" if hasattr(encoder, "text_model") else f"{part}.{layer}"
+
+
+def _match(
+    updates: Mapping[str, _Update], parts: Mapping[str, nn.Module], name: str
+) -> dict[str, dict[str, _Update]]:
+    """Sort the updates by part, after checking that each has a layer of its shape.
+
+    Raises:
+        ModelError: A layer is missing or has another shape.
+    """
+    layers = {f"{part}.{key}": each for part, module in parts.items() for key, each in module.named_modules()}
+    missing = [layer for layer in updates if not hasattr(layers.get(layer), "weight")]
+    if missing:
+        fitting = len(updates) - len(missing)
+        message = (
+            f"adapter: only {fitting} of the {len(updates)} layers of {name!r} exist in this base; "
+            f"missing: {listing(missing, 2)}.\nIt was made for another architecture. Use it with the base that it was trained on."
+        )
+        raise ModelError(message)
+    for layer, update in updates.items():
+        _check_shape(layer, update, tuple(layers[layer].weight.shape), name)
+    by_part: dict[str, dict[str, _Update]] = defaultdict(dict)
+    for layer, update in updates.items():
+        part, _, key = layer.partition(".")
+        by_part[part][key] = update
+    return by_part
+
+
+def _check_shape(layer: str, update: _Update, here: tuple[int, ...], name: str) -> None:
+    down, up = (tuple(update.matrices[side].shape) for side in "AB")
+    there = (up[0], down[1], *down[2:])
+    if there != here or up[1] != down[0]:
+        sizes = ["x".join(map(str, shape)) for shape in (there, here)]
+        message = (
+            f"adapter: {name!r} does not fit: {layer} is {sizes[0]} in it and {sizes[1]} in this base.\n"
+            f"It was trained on another base; use it with that one."
+        )
+        raise ModelError(message)
+
+
+def _settings(header: Mapping[str, str], part: str) -> dict[str, Any]:
+    """Return what peft wrote into the header about one part, if it did."""
+    try:
+        every = json.loads(header.get("lora_adapter_metadata", "{}"))
+    except json.JSONDecodeError:
+        return {}
+    return {key.removeprefix(f"{part}."): value for key, value in every.items() if key.startswith(f"{part}.")}
+
+
+def _inject(module: nn.Module, updates: Mapping[str, _Update], settings: Mapping[str, Any], weight: float) -> None:
+    """Add the layers through peft and copy the matrices in."""
+    import torch
+    from peft import LoraConfig, inject_adapter_in_model
+    from peft.tuners.lora import LoraLayer
+
+    slot = f"adapter_{len(getattr(module, 'peft_config', {}))}"
+    pattern = settings.get("alpha_pattern") or {}
+    ranks = {layer: update.rank for layer, update in updates.items()}
+    alphas = {
+        layer: update.alpha or pattern.get(layer) or settings.get("lora_alpha") or update.rank
+        for layer, update in updates.items()
+    }
+    exactly = {f"^{re.escape(layer)}": layer for layer in updates}
+    config = LoraConfig(
+        r=max(ranks.values()),
+        target_modules="|".join(map(re.escape, updates)),
+        rank_pattern={anchored: ranks[layer] for anchored, layer in exactly.items()},
+        alpha_pattern={anchored: alphas[layer] for anchored, layer in exactly.items()},
+        use_rslora=bool(settings.get("use_rslora")),
+    )
+    with torch.random.fork_rng(devices=[]):  # peft draws initial values, which are replaced at once
+        inject_adapter_in_model(config, module, adapter_name=slot)
+    layers = dict(module.named_modules())
+    with torch.no_grad():
+        for layer, update in updates.items():
+            layers[layer].lora_A[slot].weight.copy_(update.matrices["A"])
+            layers[layer].lora_B[slot].weight.copy_(update.matrices["B"])
+            layers[layer].set_scale(slot, weight)
+    for each in layers.values():
+        if isinstance(each, LoraLayer):
+            each.set_adapter(list(each.lora_A.keys()))
+    module.eval().requires_grad_(False)  # noqa: FBT003  (torch's own name)
+
+
+def weights_hash(path: Path) -> str:
+    """Return A1111's hash of a LoRA: 12 digits over the tensors only, so that editing the header keeps it."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        stored: str | None = json.loads(file.read(size)).get("__metadata__", {}).get("sshs_model_hash")
+        return (stored or digest(file))[:12]
+
+
+def digest(file: BinaryIO) -> str:
+    """Return the SHA-256 of the rest of a file."""
+    sha256 = hashlib.sha256()
+    while block := file.read(1 << 20):
+        sha256.update(block)
+    return sha256.hexdigest()

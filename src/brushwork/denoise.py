@@ -1,0 +1,169 @@
+"""The denoising of one batch: noise in, pictures out. ``brushwork.generate`` is how to call it.
+
+Latents stay in float32 whatever the model runs in, so that the noise that samplers add is the same in every precision.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from brushwork import samplers
+from brushwork.errors import ConfigError, ModelError, RunFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import PIL.Image
+    from torch import Generator, Tensor
+
+    from brushwork.generate import Request
+    from brushwork.values import Conditioning, Family
+
+DECODED_AT_ONCE = 1 << 20
+"""Pixels; the decoder needs far more memory for a pixel than the denoiser."""
+
+
+def pictures(
+    family: Family, requests: Sequence[Request], tell: Callable[[float], None]
+) -> list[PIL.Image.Image]:
+    """Draw requests whose settings are equal.
+
+    Args:
+        family: The model; its modes and gradients are as before afterwards, torch's own random state is not used.
+        requests: What differs is the prompt, the negative prompt, the seed, and the pictures to start from.
+        tell: Given the fraction that is done, after each step.
+
+    Raises:
+        ConfigError: The sampler cannot do so many steps.
+        ModelError: The denoiser is not one that draws from noise and text alone.
+        RunFailed: The numbers became NaN or infinite.
+    """
+    import torch
+
+    from brushwork import canvas
+
+    first = requests[0]
+    channels = int(family.denoiser.config.in_channels)
+    if channels != family.vae.config.latent_channels:
+        message = f"model: its denoiser takes {channels} channels, {family.vae.config.latent_channels} of them a picture. Only plain text-to-image models can be drawn with."
+        raise ModelError(message)
+    scheduler = samplers.build(samplers.resolve(first.sampler), family.scheduler_config)
+    generators = [torch.Generator().manual_seed(each.seed) for each in requests]
+    with _undisturbed(family):
+        timesteps = _set_timesteps(scheduler, first, family)
+        start = canvas.start(family, scheduler, requests, generators, timesteps[:1])
+        conditioning = _conditioning(family, requests)
+        latents = start.latents
+        for index, timestep in enumerate(timesteps):
+            inputs = scheduler.scale_model_input(latents, timestep)
+            predicted = _predict(family, inputs, timestep, conditioning, first)
+            latents = _step(scheduler, predicted, timestep, latents, generators)
+            latents = start.keep(latents, scheduler, timesteps[index + 1 : index + 2])
+            tell((index + 1) / len(timesteps))
+        _check_finite(latents, requests, "latents")
+        pixels = _decode(family, latents)
+        _check_finite(pixels, requests, "decoded pixels")
+        return start.paste(canvas.to_images(pixels))
+
+
+@contextlib.contextmanager
+def _undisturbed(family: Family) -> Iterator[None]:
+    """Put every module into evaluation mode, without gradients, and everything back as it was afterwards."""
+    import torch
+
+    parts = (family.denoiser, family.vae, *family.text_encoders.values())
+    training = [module for part in parts for module in part.modules() if module.training]
+    try:
+        for module in training:
+            module.training = False
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _set_timesteps(scheduler: Any, request: Request, family: Family) -> Tensor:
+    """Set the scheduler to the request's steps; from an ``init`` picture, only to the last ``strength`` of them."""
+    limit = int(scheduler.config.num_train_timesteps)
+    if request.steps > limit:
+        message = f"steps: {request.steps} is more than the {limit} that the base was trained with"
+        raise ConfigError(message)
+    try:
+        scheduler.set_timesteps(request.steps, device=next(family.denoiser.parameters()).device)
+    except (ValueError, IndexError, RuntimeError) as error:
+        message = f"sampler: {request.sampler} cannot take {request.steps} steps: {error}"
+        raise ConfigError(message) from error
+    timesteps: Tensor = scheduler.timesteps
+    if request.init is None:
+        return timesteps
+    skipped = (request.steps - int(request.steps * request.strength)) * scheduler.order
+    if skipped >= len(timesteps):
+        message = f"strength: {request.strength} of {request.steps} steps is less than one step; raise either"
+        raise ConfigError(message)
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(skipped)
+    return timesteps[skipped:]
+
+
+def _conditioning(family: Family, requests: Sequence[Request]) -> Conditioning:
+    """Encode the texts; with guidance the negative prompts come first."""
+    parameter = next(family.denoiser.parameters())
+    encoded = family.encode_text([each.prompt for each in requests])
+    if _guided(requests[0]):
+        encoded = encoded.concatenate([family.encode_text([each.negative_prompt for each in requests]), encoded])
+    return encoded.to(parameter.device, parameter.dtype)
+
+
+def _guided(request: Request) -> bool:
+    return request.guidance_scale not in (0, 1)
+
+
+def _predict(
+    family: Family, latents: Tensor, timestep: Tensor, conditioning: Conditioning, request: Request
+) -> Tensor:
+    """Return the prediction with guidance (arXiv:2207.12598, equation 6), in float32."""
+    import torch
+
+    guided = _guided(request)
+    inputs = torch.cat([latents, latents]) if guided else latents
+    dtype = next(family.denoiser.parameters()).dtype
+    predicted = family.predict(inputs.to(dtype), timestep.expand(len(inputs)), conditioning).float()
+    if not guided:
+        return predicted
+    without, within = predicted.chunk(2)
+    return without + request.guidance_scale * (within - without)
+
+
+def _step(scheduler: Any, predicted: Tensor, timestep: Tensor, latents: Tensor, generators: list[Generator]) -> Tensor:
+    """Take one step; samplers that draw noise draw it from each picture's own generator."""
+    draws = "generator" in inspect.signature(scheduler.step).parameters
+    extra = {"generator": generators} if draws else {}
+    stepped: Tensor = scheduler.step(predicted, timestep, latents, **extra, return_dict=False)[0]
+    return stepped
+
+
+def _decode(family: Family, latents: Tensor) -> Tensor:
+    import torch
+
+    pixels = latents.shape[2] * latents.shape[3] * family.pixels_per_latent**2
+    dtype = next(family.vae.parameters()).dtype
+    parts = latents.split(max(1, DECODED_AT_ONCE // pixels))
+    return torch.cat([family.decode_latents(part.to(dtype)).float() for part in parts])
+
+
+def _check_finite(values: Tensor, requests: Sequence[Request], what: str) -> None:
+    """Stop rather than show a black picture.
+
+    Raises:
+        RunFailed: A value is NaN or infinite.
+    """
+    for row, request in zip(values, requests, strict=True):
+        if not bool(row.isfinite().all()):
+            message = (
+                f"drawing {request.prompt!r} (seed {request.seed}): the {what} became NaN or infinite.\n"
+                f"Try precision no or bf16, a lower cfg, another sampler, or an adapter weight nearer to 0."
+            )
+            raise RunFailed(message)

@@ -1,0 +1,233 @@
+"""Drawing: prompts and seeds in, pictures out.
+
+    for picture in draw(family, [Request("a cat", seed=1), Request("a dog", seed=2)]):
+        picture.image.show()
+
+A picture depends on its own request only. Its noise comes from one float32 generator on the CPU, seeded with its own
+seed, for the initial noise and for every step that draws more; so the batch it was drawn in does not matter (beyond
+the last bits of a matrix product), nor does the device that drew it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from brushwork import __version__, denoise, infotext, progress, provenance, samplers
+from brushwork.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import PIL.Image
+    from brushwork.adapters import Adapter
+    from brushwork.values import Family
+
+SEEDS = 1 << 63
+
+
+@dataclass(frozen=True)
+class Request:
+    """One picture to draw.
+
+    Args:
+        prompt: What to draw.
+        negative_prompt: What to steer away from.
+        seed: Of the picture's own noise.
+        steps: Denoising steps.
+        guidance_scale: How strongly to follow the prompt (CFG); 0 or 1: no guidance, half the work.
+        width: In pixels; default: the base's own size.
+        height: In pixels; default: the base's own size.
+        sampler: An A1111 name, see ``brushwork.samplers``.
+        init: A picture to start from, filled to the size (cropped at the longer side).
+        mask: With ``init``: white is drawn anew, black is kept.
+        strength: With ``init``: how much of it is noised away, above 0 to 1.
+    """
+
+    prompt: str
+    negative_prompt: str = ""
+    seed: int = 0
+    steps: int = 20
+    guidance_scale: float = 7.0
+    width: int | None = None
+    height: int | None = None
+    sampler: str = "DPM++ 2M"
+    init: PIL.Image.Image | None = dataclasses.field(default=None, repr=False)
+    mask: PIL.Image.Image | None = dataclasses.field(default=None, repr=False)
+    strength: float = 0.75
+
+    def __post_init__(self) -> None:
+        """Refuse what no model could draw."""
+        samplers.resolve(self.sampler)
+        _require(self.steps >= 1, f"steps: {self.steps} is too few; at least 1")
+        _require(0 <= self.guidance_scale < float("inf"), f"cfg: {self.guidance_scale} is not a number from 0 up")
+        _require(0 <= self.seed < SEEDS, f"seed: {self.seed} is not a whole number from 0 to {SEEDS - 1}")
+        _require(0 < self.strength <= 1, f"strength: {self.strength} is not above 0 and at most 1")
+        _require(self.mask is None or self.init is not None, "mask: a mask needs the picture that it masks (init)")
+        if self.mask is not None and self.init is not None and self.mask.size != self.init.size:
+            sizes = ["x".join(map(str, picture.size)) for picture in (self.mask, self.init)]
+            _require(False, f"mask: it is {sizes[0]} but the picture is {sizes[1]}; they must be of one size")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture with what it was made from. The request has its size filled in."""
+
+    image: PIL.Image.Image
+    request: Request
+    infotext: str
+    provenance: dict[str, Any]
+
+
+class OnStep(Protocol):
+    """Called after each denoising step."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """Say how far drawing is; both numbers count steps of single pictures."""
+
+
+def draw(
+    family: Family,
+    requests: Iterable[Request],
+    *,
+    batch_size: int = 8,
+    label: str = "",
+    model_hash: str = "",
+    adapters: Sequence[Adapter] = (),
+    on_step: OnStep | None = None,
+) -> Iterator[Picture]:
+    """Draw pictures in the order of their requests; those with equal settings are drawn together.
+
+    Args:
+        family: The model.
+        requests: What to draw.
+        batch_size: At most so many pictures at once.
+        label: The model's name, for the infotext.
+        model_hash: The model's hash, for the infotext.
+        adapters: What was applied to it, for the infotext.
+        on_step: Told after each step.
+
+    Raises:
+        ConfigError: A size, sampler or number of steps does not fit the model.
+        RunFailed: The numbers became NaN or infinite.
+    """
+    asked = [_fitted(family, each) for each in requests]
+    _warn_of_unread(family, asked)
+    groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for place, request in enumerate(asked):
+        groups[_settings(request)].append(place)
+    batches = [group[at : at + batch_size] for group in groups.values() for at in range(0, len(group), batch_size)]
+    total, finished = sum(request.steps for request in asked), 0
+    facts = _facts(family, label, model_hash, adapters)
+    waiting: dict[int, PIL.Image.Image] = {}
+    following = 0
+    for batch in sorted(batches):
+        members = [asked[place] for place in batch]
+
+        def tell(fraction: float, before: int = finished, steps: int = sum(each.steps for each in members)) -> None:
+            if on_step is not None:
+                on_step(before + round(fraction * steps), total)
+
+        waiting.update(zip(batch, denoise.pictures(family, members, tell), strict=True))
+        finished += sum(each.steps for each in members)
+        while following in waiting:
+            yield _picture(waiting.pop(following), asked[following], facts)
+            following += 1
+
+
+def _require(holds: bool, message: str) -> None:  # noqa: FBT001  (reads as an assertion)
+    if not holds:
+        raise ConfigError(message)
+
+
+def _fitted(family: Family, request: Request) -> Request:
+    """Fill in the size.
+
+    Raises:
+        ConfigError: It is no multiple of what one latent covers.
+    """
+    unit = family.pixels_per_latent
+    sides = {"width": request.width or family.resolution, "height": request.height or family.resolution}
+    for side, pixels in sides.items():
+        below = max(1, pixels // unit) * unit
+        near = below if pixels - below <= unit // 2 or pixels < unit else below + unit
+        _require(pixels > 0 and pixels % unit == 0, f"size: {side} {pixels} is not a multiple of {unit}; nearest: {near}")
+    return dataclasses.replace(request, **sides)
+
+
+def _settings(request: Request) -> tuple[Any, ...]:
+    """Return what must be equal for two pictures to be drawn together."""
+    return (
+        request.width,
+        request.height,
+        request.steps,
+        request.guidance_scale,
+        samplers.resolve(request.sampler).name,
+        samplers.resolve(request.sampler).schedule,
+        request.init is None,
+        request.mask is None,
+        request.strength if request.init is not None else None,
+    )
+
+
+def _warn_of_unread(family: Family, requests: Sequence[Request]) -> None:
+    for text in dict.fromkeys(text for each in requests for text in (each.prompt, each.negative_prompt)):
+        unread = family.unread(text)
+        if unread:
+            progress.note(f"warning: the prompt {text[:40]!r}... is too long for this model; not read: {unread!r}")
+
+
+def _facts(family: Family, label: str, model_hash: str, adapters: Sequence[Adapter]) -> dict[str, Any]:
+    """Return what the pictures of one call have in common."""
+    parameter = next(family.denoiser.parameters())
+    return {
+        "brushwork": __version__,
+        "versions": provenance.versions(),
+        "device": str(parameter.device),
+        "dtype": str(parameter.dtype).removeprefix("torch."),
+        "model": label,
+        "model_hash": model_hash,
+        "family": family.name,
+        "base_fingerprint": family.fingerprint,
+        "adapters": [{"name": each.name, "weight": each.weight, "hash": each.hash} for each in adapters],
+    }
+
+
+def _picture(image: PIL.Image.Image, request: Request, facts: dict[str, Any]) -> Picture:
+    sampler = samplers.resolve(request.sampler)
+    asked = {each.name: getattr(request, each.name) for each in dataclasses.fields(request)}
+    asked |= {"sampler": sampler.name, "schedule": sampler.schedule, "scheduler": sampler.scheduler}
+    for name in ("init", "mask"):
+        asked[name] = None if asked[name] is None else _pixel_hash(asked[name])
+    if request.init is None:
+        del asked["init"], asked["mask"], asked["strength"]
+    return Picture(image, request, _infotext(request, sampler, facts), facts | {"request": asked})
+
+
+def _infotext(request: Request, sampler: samplers.Sampler, facts: dict[str, Any]) -> str:
+    """Write A1111's fields in A1111's order; the weights of adapters, which A1111 has in the prompt, beside their hashes."""
+    adapters = facts["adapters"]
+    fields = {
+        "Steps": request.steps,
+        "Sampler": sampler.name,
+        "Schedule type": sampler.schedule,
+        "CFG scale": request.guidance_scale,
+        "Seed": request.seed,
+        "Size": f"{request.width}x{request.height}",
+        "Model hash": facts["model_hash"],
+        "Model": facts["model"],
+        "Denoising strength": "" if request.init is None else request.strength,
+        "RNG": "CPU",
+        "Lora hashes": ", ".join(f"{each['name']}: {each['hash']}" for each in adapters),
+        "Lora weights": ", ".join(f"{each['name']}: {each['weight']:g}" for each in adapters),
+        "Version": f"brushwork {facts['brushwork']}",
+    }
+    given = {name: value for name, value in fields.items() if value != ""}
+    return infotext.write(request.prompt, request.negative_prompt, given)
+
+
+def _pixel_hash(image: PIL.Image.Image) -> str:
+    return hashlib.sha256(f"{image.mode}{image.size}".encode() + image.tobytes()).hexdigest()

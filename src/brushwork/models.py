@@ -1,0 +1,269 @@
+"""Models as the command line names them: a base, or ``BASE+ADAPTER@0.8``.
+
+    model = open_model("mini+runs/2026-11-21-lora-1a2b@0.8")
+    model.family, model.name, model.hash, model.adapters
+
+BASE is ``mini``, a run folder, a diffusers folder, a ``.safetensors`` file or a hub id. ADAPTER is a LoRA: a run
+folder, a ``.safetensors`` file, or a folder with ``pytorch_lora_weights.safetensors``. A run may be given by its name.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from brushwork import adapters as loras
+from brushwork import families, runs
+from brushwork.errors import ModelError, listing, nearest
+
+if TYPE_CHECKING:
+    import torch
+
+    from brushwork.adapters import Adapter
+    from brushwork.runs import RunFolder
+    from brushwork.values import Family
+
+HASH_DIGITS = 10
+_FORM = "BASE+ADAPTER@WEIGHT, for example mini+my-lora@0.8"
+
+
+@dataclass(frozen=True)
+class AdapterSpec:
+    """An adapter as it was asked for."""
+
+    text: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model as it was asked for."""
+
+    text: str
+    base: str
+    adapters: tuple[AdapterSpec, ...] = ()
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A family with its adapters applied. ``name`` is the base's, for the infotext."""
+
+    spec: ModelSpec
+    name: str
+    family: Family
+    path: Path
+    """Where the base lies: its folder or its single file."""
+    adapters: tuple[Adapter, ...]
+
+    @property
+    def hashed(self) -> list[Path]:
+        """The files that ``hash`` is taken over: the single file, or the denoiser's weights in a folder."""
+        if self.path.is_file():
+            return [self.path]
+        folder = self.path / self.family.denoiser_name
+        whole = folder / "diffusion_pytorch_model.safetensors"
+        return [whole] if whole.is_file() else sorted(folder.glob("diffusion_pytorch_model-*.safetensors"))
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """The first ten hex digits of the SHA-256 of ``hashed``, as A1111 computes it for a single file."""
+        import hashlib
+
+        sha256 = hashlib.sha256()
+        for path in self.hashed:
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    sha256.update(block)
+        return sha256.hexdigest()[:HASH_DIGITS]
+
+
+def parse(text: str) -> ModelSpec:
+    """Read ``BASE+ADAPTER@WEIGHT+...``; a ``+`` or ``@`` in the path of an existing file is part of the path.
+
+    Raises:
+        ModelError: There is no base, or a weight is no number.
+    """
+    base, *rest = _split(text)
+    if not base or not all(rest):
+        message = f"model: {text!r} lacks a name. Write BASE or {_FORM}"
+        raise ModelError(message)
+    if "@" in base and not _exists(base):
+        message = f"model: {base!r}: only an adapter has a weight. Write {_FORM}"
+        raise ModelError(message)
+    return ModelSpec(text, base, tuple(parse_adapter(each) for each in rest))
+
+
+def parse_adapter(text: str, separator: str = "@") -> AdapterSpec:
+    """Read ``ADAPTER@WEIGHT``, or with another separator ``ADAPTER:WEIGHT``; without one the weight is 1.
+
+    Raises:
+        ModelError: The weight is no number.
+    """
+    name, found, number = text.rpartition(separator)
+    if not found or _exists(text):
+        return AdapterSpec(text)
+    try:
+        weight = float(number)
+    except ValueError:
+        weight = math.nan
+    if not name or not math.isfinite(weight):
+        example = f"{name or 'my-lora'}{separator}0.8"
+        message = f"adapter: {number!r} in {text!r} is not a weight. Write a number, for example {example}"
+        raise ModelError(message)
+    return AdapterSpec(name, weight)
+
+
+def open_model(
+    text: str | ModelSpec,
+    *,
+    dtype: torch.dtype | None = None,
+    device: str = "auto",
+) -> LoadedModel:
+    """Load a model and apply its adapters.
+
+    Args:
+        text: What ``parse`` reads, or its result.
+        dtype: The weights' type in memory; float32 when not given.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+
+    Raises:
+        ModelError: A part does not exist, is not finished, or does not fit.
+    """
+    from brushwork.devices import resolve_device
+
+    spec = parse(text) if isinstance(text, str) else text
+    run = as_run(spec.base)
+    asked = spec.adapters
+    base, source = spec.base, {}
+    if run is not None:
+        if _is_pipeline(_artefact(run)):
+            base = str(run.weights)
+        else:
+            base, source = run.config.base, {"revision": run.config.revision, "config": run.config.base_config}
+            asked = (AdapterSpec(str(run.path)), *asked)
+    files = [_adapter_file(each) for each in asked]  # all of them, before the base takes its time
+    family = families.load(base, dtype=dtype, device=resolve_device(device), **source)
+    applied = tuple(
+        loras.attach(family, path, _name(each.text), each.weight) for each, path in zip(asked, files, strict=True)
+    )
+    name = _name(spec.base if run is not None and not source else base)
+    return LoadedModel(spec, name, family, families.describe(base, **source).path, applied)
+
+
+def as_run(text: str) -> RunFolder | None:
+    """Return the run that a text names by its folder, or by its name in ``runs/``."""
+    for path in (Path(text).expanduser(), runs.RUNS / text):
+        if (path / "config.yaml").is_file():
+            return runs.RunFolder(path)
+    return None
+
+
+def installed() -> list[dict[str, Any]]:
+    """Return what can be opened here without a network: embedded bases, runs, pipelines in the hub's cache."""
+    found = [
+        {"model": name, "kind": "embedded", "detail": ""}
+        for name in families.EMBEDDED
+        if (families.ASSETS / name / "model_index.json").is_file()
+    ]
+    for run in runs.find():
+        config, status = run.config, run.record.get("status", "created")
+        found.append({"model": str(run.path), "kind": "run", "detail": f"{config.method.type} on {config.base}, {status}"})
+    return found + [{"model": name, "kind": "hub", "detail": detail} for name, detail in _cached_pipelines()]
+
+
+def _cached_pipelines() -> list[tuple[str, str]]:
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        cached = scan_cache_dir()
+    except CacheNotFound:
+        return []
+    pipelines = [
+        (repo.repo_id, repo.size_on_disk_str)
+        for repo in cached.repos
+        if any(file.file_name == "model_index.json" for revision in repo.revisions for file in revision.files)
+    ]
+    return sorted(pipelines)
+
+
+def _split(text: str) -> list[str]:
+    """Split at ``+``, but keep the longest stretches that are files or folders here."""
+    pieces = text.split("+")
+    parts = []
+    while pieces:
+        heads = {count: "+".join(pieces[:count]) for count in range(len(pieces), 1, -1)}
+        length = next((count for count, head in heads.items() if _exists(head) or _exists(head.rpartition("@")[0])), 1)
+        parts.append("+".join(pieces[:length]).strip())
+        pieces = pieces[length:]
+    return parts
+
+
+def _exists(text: str) -> bool:
+    return bool(text) and Path(text).expanduser().exists()
+
+
+def _name(text: str) -> str:
+    """Return a short name: a folder's or a file's own, a hub id as it is."""
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return path.resolve().name
+    return path.stem if path.is_file() else text
+
+
+def _is_pipeline(path: Path) -> bool:
+    return path.is_dir()
+
+
+def _artefact(run: RunFolder) -> Path:
+    """Return what a run made: a pipeline folder or a LoRA file.
+
+    Raises:
+        ModelError: The run is not finished, or made something else.
+    """
+    if (run.weights / "model_index.json").is_file():
+        return run.weights
+    if (run.weights / loras.WEIGHT_NAME).is_file():
+        return run.weights / loras.WEIGHT_NAME
+    held = sorted(each.name for each in run.weights.iterdir()) if run.weights.is_dir() else []
+    if held:
+        message = f"model: the run {str(run.path)!r} made {listing(held)}, which is neither a pipeline nor a LoRA."
+        raise ModelError(message)
+    steps = run.steps()
+    done = steps[-1]["index"] if steps else 0
+    status = run.record.get("status", "created")
+    message = (
+        f"model: the run {str(run.path)!r} has no weights yet: it is {status!r} at step {done}.\n"
+        f"Go on with it: brushwork train --resume --out {run.path}"
+    )
+    raise ModelError(message)
+
+
+def _adapter_file(spec: AdapterSpec) -> Path:
+    """Return the LoRA file that an adapter's text names.
+
+    Raises:
+        ModelError: It is not there or is not a LoRA.
+    """
+    run = as_run(spec.text)
+    if run is not None:
+        artefact = _artefact(run)
+        if _is_pipeline(artefact):
+            message = f"adapter: the run {spec.text!r} made a whole model, not an adapter. Use it as the base."
+            raise ModelError(message)
+        return artefact
+    path = Path(spec.text).expanduser()
+    if path.is_dir():
+        path /= loras.WEIGHT_NAME
+    if path.is_file() and path.suffix == ".safetensors":
+        return path
+    if path.is_file():
+        message = f"adapter: {spec.text!r} is not a .safetensors file; pickled weights can run code, so they stay shut."
+        raise ModelError(message)
+    known = [str(each.path) for each in runs.find()]
+    hint = nearest(spec.text, known)
+    message = f"adapter: there is no {str(path)!r}.{hint} An adapter is a run folder or a LoRA .safetensors file."
+    raise ModelError(message)
