@@ -552,6 +552,7 @@ def package(monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_an_embedded_data_set_is_found_by_its_name_unless_a_folder_here_has_it(package: Path) -> None:
     assert captions(build("engravings")) == ["in engravings"]
+    assert build("engravings")[0].name == "engravings/x.png"
     (package / "mascot").rename("engravings")
     assert captions(build("engravings")) == ["in mascot"]
 

@@ -85,7 +85,8 @@ class Captioned:
 
     def __getitem__(self, index: int) -> Sample:
         row = self.rows[index]
-        return Sample(row.name, row.image, row.caption or "")
+        # Where the package lies says nothing to anybody: an embedded picture is engravings/000-cat.png.
+        return Sample(row.name.removeprefix(f"{DATASETS}{os.sep}"), row.image, row.caption or "")
 
     def verify(self) -> None:
         """Read every picture once, with a progress bar; of more than ``DECODED_AT_MOST`` only the headers.
