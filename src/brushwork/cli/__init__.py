@@ -134,6 +134,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def main() -> NoReturn:
     """Run the command line of this process and leave it."""
+    # Torch's threads wait by spinning; with anything else running on the machine that made training of a small model
+    # six times as slow here. Read by OpenMP when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     code = run()
     try:
         sys.stdout.flush()
