@@ -81,7 +81,8 @@ def _read(family: Family, path: Path, name: str) -> tuple[dict[str, str], dict[s
         raise ModelError(message) from error
     foreign = sorted({kind for mark, kind in FOREIGN.items() if any(mark in key for key in keys)})
     if foreign:
-        message = f"adapter: {name!r} is a {'/'.join(foreign)}; only plain LoRA can be applied. Use a merged model of it."
+        kinds = " and ".join(foreign)
+        message = f"adapter: {name!r} is a {kinds}; only plain LoRA can be applied. Use a model with it merged in."
         raise ModelError(message)
     if not any("lora" in key for key in keys):
         message = f"adapter: {name!r} holds no LoRA; it holds {listing(keys) or 'nothing'}."
@@ -161,7 +162,8 @@ def _match(
         fitting = len(updates) - len(missing)
         message = (
             f"adapter: only {fitting} of the {len(updates)} layers of {name!r} exist in this base; "
-            f"missing: {listing(missing, 2)}.\nIt was made for another architecture. Use it with the base that it was trained on."
+            f"missing: {listing(missing, 2)}.\n"
+            f"It was made for another architecture. Use it with the base that it was trained on."
         )
         raise ModelError(message)
     for layer, update in updates.items():

@@ -65,7 +65,7 @@ def start(
 
     first = requests[0]
     device = next(family.denoiser.parameters()).device
-    shape = (family.vae.config.latent_channels, *(side // family.pixels_per_latent for side in _size(first)[::-1]))
+    shape = (latent_channels(family), *(side // family.pixels_per_latent for side in _size(first)[::-1]))
     if first.init is None:
         return Start(_noise(shape, generators).to(device) * scheduler.init_noise_sigma)
     originals = [_fitted(each.init, each) for each in requests if each.init is not None]
@@ -80,6 +80,12 @@ def start(
         return Start(latents)
     masks = [_binary(_fitted(each.mask, each)) for each in requests if each.mask is not None]
     return Start(latents, Kept(clean, noise, _to_latents(masks, shape).to(device), originals, masks))
+
+
+def latent_channels(family: Family) -> int:
+    """Return how many channels a picture's latents have."""
+    vae: Any = family.vae
+    return int(vae.config.latent_channels)
 
 
 def to_images(pixels: Tensor) -> list[PIL.Image.Image]:

@@ -81,7 +81,9 @@ def _plugin(axis: registry.Axis) -> Any:  # noqa: ANN401  (an annotation for pyd
 
 
 if TYPE_CHECKING:
-    MethodPart = SourcePart = ObjectivePart = PluginSettings
+    MethodPart = PluginSettings
+    SourcePart = PluginSettings
+    ObjectivePart = PluginSettings
 else:
     MethodPart, SourcePart, ObjectivePart = _plugin("methods"), _plugin("sources"), _plugin("objectives")
 

@@ -45,9 +45,12 @@ def pictures(
     from brushwork import canvas
 
     first = requests[0]
-    channels = int(family.denoiser.config.in_channels)
-    if channels != family.vae.config.latent_channels:
-        message = f"model: its denoiser takes {channels} channels, {family.vae.config.latent_channels} of them a picture. Only plain text-to-image models can be drawn with."
+    denoiser: Any = family.denoiser
+    if denoiser.config.in_channels != canvas.latent_channels(family):
+        message = (
+            f"model: its denoiser takes {denoiser.config.in_channels} channels but a picture has "
+            f"{canvas.latent_channels(family)}; it wants a mask or a map besides. Use a plain text-to-image model."
+        )
         raise ModelError(message)
     scheduler = samplers.build(samplers.resolve(first.sampler), family.scheduler_config)
     generators = [torch.Generator().manual_seed(each.seed) for each in requests]
@@ -150,7 +153,7 @@ def _decode(family: Family, latents: Tensor) -> Tensor:
 
     pixels = latents.shape[2] * latents.shape[3] * family.pixels_per_latent**2
     dtype = next(family.vae.parameters()).dtype
-    parts = latents.split(max(1, DECODED_AT_ONCE // pixels))
+    parts = torch.split(latents, max(1, DECODED_AT_ONCE // pixels))
     return torch.cat([family.decode_latents(part.to(dtype)).float() for part in parts])
 
 

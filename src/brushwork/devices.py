@@ -41,7 +41,7 @@ def resolve_device(name: str = "auto") -> str:
         message = f"device: {name} was asked for but torch sees {torch.cuda.device_count()} GPU(s), counted from 0."
         raise UserError(message)
     if kind == "mps" and not torch.backends.mps.is_available():
-        message = "device: mps was asked for but this is not a Mac with a GPU that torch can use. Use device auto or cpu."
+        message = "device: mps was asked for but torch sees no Apple GPU here. Use device auto or cpu."
         raise UserError(message)
     return name
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     import PIL.Image
+
     from brushwork.adapters import Adapter
     from brushwork.values import Family
 
@@ -67,9 +68,9 @@ class Request:
         _require(0 <= self.seed < SEEDS, f"seed: {self.seed} is not a whole number from 0 to {SEEDS - 1}")
         _require(0 < self.strength <= 1, f"strength: {self.strength} is not above 0 and at most 1")
         _require(self.mask is None or self.init is not None, "mask: a mask needs the picture that it masks (init)")
-        if self.mask is not None and self.init is not None and self.mask.size != self.init.size:
-            sizes = ["x".join(map(str, picture.size)) for picture in (self.mask, self.init)]
-            _require(False, f"mask: it is {sizes[0]} but the picture is {sizes[1]}; they must be of one size")
+        if self.mask is not None and self.init is not None:
+            mask, init = ("x".join(map(str, picture.size)) for picture in (self.mask, self.init))
+            _require(mask == init, f"mask: it is {mask} but the picture is {init}; they must be of one size")
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class OnStep(Protocol):
         """Say how far drawing is; both numbers count steps of single pictures."""
 
 
-def draw(
+def draw(  # noqa: PLR0913  (what the infotext needs to know of the model)
     family: Family,
     requests: Iterable[Request],
     *,
@@ -150,12 +151,12 @@ def _fitted(family: Family, request: Request) -> Request:
         ConfigError: It is no multiple of what one latent covers.
     """
     unit = family.pixels_per_latent
-    sides = {"width": request.width or family.resolution, "height": request.height or family.resolution}
-    for side, pixels in sides.items():
-        below = max(1, pixels // unit) * unit
-        near = below if pixels - below <= unit // 2 or pixels < unit else below + unit
-        _require(pixels > 0 and pixels % unit == 0, f"size: {side} {pixels} is not a multiple of {unit}; nearest: {near}")
-    return dataclasses.replace(request, **sides)
+    width = family.resolution if request.width is None else request.width
+    height = family.resolution if request.height is None else request.height
+    for side, pixels in (("width", width), ("height", height)):
+        near = max(1, round(pixels / unit)) * unit
+        _require(pixels == near, f"size: {side} {pixels} is not a multiple of {unit}; nearest: {near}")
+    return dataclasses.replace(request, width=width, height=height)
 
 
 def _settings(request: Request) -> tuple[Any, ...]:
@@ -208,7 +209,7 @@ def _picture(image: PIL.Image.Image, request: Request, facts: dict[str, Any]) ->
 
 
 def _infotext(request: Request, sampler: samplers.Sampler, facts: dict[str, Any]) -> str:
-    """Write A1111's fields in A1111's order; the weights of adapters, which A1111 has in the prompt, beside their hashes."""
+    """Write A1111's fields in its order; the weights of adapters, which it has in the prompt, beside their hashes."""
     adapters = facts["adapters"]
     fields = {
         "Steps": request.steps,

@@ -55,10 +55,10 @@ class Described(Protocol):
 
 
 def write(prompt: str, negative_prompt: str, fields: Mapping[str, object]) -> str:
-    """Write an infotext; ``fields`` in the order in which they shall stand.
+    r"""Write an infotext; ``fields`` in the order in which they shall stand.
 
     >>> write("a cat", "", {"Steps": 20, "Sampler": "Euler a", "Seed": 1})
-    'a cat\\nSteps: 20, Sampler: Euler a, Seed: 1'
+    'a cat\nSteps: 20, Sampler: Euler a, Seed: 1'
     """
     assert len(fields) >= _FEWEST_FIELDS, "readers would take so short a line for a part of the prompt"  # noqa: S101  (our own invariant)
     lines = [prompt]

@@ -169,8 +169,8 @@ def installed() -> list[dict[str, Any]]:
         if (families.ASSETS / name / "model_index.json").is_file()
     ]
     for run in runs.find():
-        config, status = run.config, run.record.get("status", "created")
-        found.append({"model": str(run.path), "kind": "run", "detail": f"{config.method.type} on {config.base}, {status}"})
+        detail = f"{run.config.method.type} on {run.config.base}, {run.record.get('status', 'created')}"
+        found.append({"model": str(run.path), "kind": "run", "detail": detail})
     return found + [{"model": name, "kind": "hub", "detail": detail} for name, detail in _cached_pipelines()]
 
 

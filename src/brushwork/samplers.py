@@ -79,7 +79,11 @@ _ROWS: Mapping[str, _Row] = {
     "DPM2": _Row("KDPM2DiscreteScheduler", EVERY, "Karras", ("k_dpm_2",)),
     "DPM2 a": _Row("KDPM2AncestralDiscreteScheduler", EVERY, "Karras", ("k_dpm_2_a", "k_dpm_2_ancestral")),
     "DPM++ 2M": _Row(
-        "DPMSolverMultistepScheduler", EVERY, "Karras", ("k_dpmpp_2m",), {"algorithm_type": "dpmsolver++", "solver_order": 2}
+        "DPMSolverMultistepScheduler",
+        EVERY,
+        "Karras",
+        ("k_dpmpp_2m",),
+        {"algorithm_type": "dpmsolver++", "solver_order": 2},
     ),
     "DPM++ 2M SDE": _Row(
         "DPMSolverMultistepScheduler", EVERY, "Exponential", ("k_dpmpp_2m_sde",), {**_SDE, "solver_order": 2}
@@ -152,7 +156,7 @@ def resolve(name: str, schedule: str = AUTOMATIC) -> Sampler:
     return Sampler(found, wanted, row.scheduler, {**row.schedules[effective], **row.changes})
 
 
-def build(sampler: Sampler, scheduler_config: Mapping[str, Any]) -> Any:  # noqa: ANN401  (a diffusers scheduler)
+def build(sampler: Sampler, scheduler_config: Mapping[str, Any]) -> Any:
     """Build the scheduler on the noise schedule that the base was trained with.
 
     Args:
@@ -169,11 +173,14 @@ def build(sampler: Sampler, scheduler_config: Mapping[str, Any]) -> Any:  # noqa
     accepted = inspect.signature(scheduler.__init__).parameters
     zero_snr = bool(trained.get("rescale_betas_zero_snr"))
     if trained.get("prediction_type", "epsilon") not in ("epsilon", "v_prediction"):
-        message = f"sampler: {sampler.name} is for epsilon and v_prediction; this base predicts {trained['prediction_type']!r}."
+        kind = trained["prediction_type"]
+        message = f"sampler: {sampler.name} wants a base of epsilon or v_prediction; this one predicts {kind!r}."
         raise ConfigError(message)
     if zero_snr and "rescale_betas_zero_snr" not in accepted:
-        able = ", ".join(("Euler a", "Euler", "DPM++ 2M", "DDIM", "UniPC"))
-        message = f"sampler: {sampler.name} cannot start from pure noise, which this base (zero terminal SNR) needs. Use {able}."
+        message = (
+            f"sampler: {sampler.name} cannot start from pure noise, which this base (zero terminal SNR) needs.\n"
+            f"Use Euler a, Euler, DPM++ 2M, DDIM or UniPC."
+        )
         raise ConfigError(message)
     changes = dict(sampler.changes)
     if zero_snr and changes.get("timestep_spacing") == "leading":

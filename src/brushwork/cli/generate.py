@@ -1,0 +1,162 @@
+"""Draw pictures from prompts with a base, a run, or a base with adapters."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from brushwork.cli import json_option, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import PIL.Image
+
+    from brushwork.generate import Request
+    from brushwork.models import LoadedModel
+
+
+@click.command()
+@click.argument("model")
+@click.argument("prompts", metavar="PROMPT...", nargs=-1, required=True)
+@click.option("--negative", default="", metavar="TEXT", help="What to steer away from.")
+@click.option("--n", "number", default=1, type=click.IntRange(1), help="Pictures a prompt, at seed, seed + 1 ...")
+@click.option("--seed", default=0, type=click.IntRange(0), help="The seed of the first picture.", show_default=True)
+@click.option("--steps", default=20, type=click.IntRange(1), help="Denoising steps.", show_default=True)
+@click.option("--cfg", default=7.0, help="Guidance: how strongly to follow the prompt; 1: none.", show_default=True)
+@click.option("--size", metavar="WxH", help="In pixels; default: the base's own.")
+@click.option("--sampler", default="DPM++ 2M", metavar="NAME", help="An A1111 name.", show_default=True)
+@click.option("--lora", "loras", multiple=True, metavar="NAME:W", help="Another adapter with its weight; repeatable.")
+@click.option("--init", type=click.Path(path_type=Path), help="Start from this picture (img2img).")
+@click.option("--mask", type=click.Path(path_type=Path), help="With --init: draw where this is white (inpainting).")
+@click.option("--strength", default=0.75, help="With --init: how much of it to replace, to 1.", show_default=True)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Default: a new folder in pictures/.")
+@click.option("--batch-size", default=8, type=click.IntRange(1), help="Pictures drawn at once.", show_default=True)
+@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps.", show_default=True)
+@click.option(
+    "--precision", default="no", type=click.Choice(["no", "bf16", "fp16"]), help="no: float32.", show_default=True
+)
+@json_option
+def command(  # noqa: PLR0913, PLR0917  (the options of the command)
+    model: str,
+    prompts: tuple[str, ...],
+    number: int,
+    seed: int,
+    loras: tuple[str, ...],
+    out: Path | None,
+    batch_size: int,
+    device: str,
+    precision: Any,
+    as_json: bool,  # noqa: FBT001  (click passes flags so)
+    **settings: Any,
+) -> None:
+    """Draw each PROMPT with MODEL and write OUT/<index>-<seed>.png.
+
+    MODEL is mini, a run, a diffusers folder, a .safetensors file, a hub id, or BASE+ADAPTER@0.8. A PROMPT of the form
+    @FILE stands for the lines of a text file.
+    """
+    from brushwork import models
+    from brushwork.devices import resolve_device, resolve_dtype
+
+    requests = _requests(_spelled_out(prompts), range(seed, seed + number), **settings)
+    spec = models.parse("+".join([model, *(_at(each) for each in loras)]))
+    place = resolve_device(device)
+    opened = models.open_model(spec, dtype=resolve_dtype(precision, place), device=place)
+    written = _draw(opened, requests, out or Path("pictures") / time.strftime("%Y-%m-%d-%H%M%S"), batch_size, as_json)
+    if as_json:
+        print_json(written)
+
+
+def _requests(prompts: Sequence[str], seeds: range, **settings: Any) -> list[Request]:
+    from brushwork.generate import Request
+
+    width, height = _size(settings["size"])
+    common = {
+        "negative_prompt": settings["negative"],
+        "steps": settings["steps"],
+        "guidance_scale": settings["cfg"],
+        "sampler": settings["sampler"],
+        "strength": settings["strength"],
+        "width": width,
+        "height": height,
+        "init": _picture(settings["init"]),
+        "mask": _picture(settings["mask"]),
+    }
+    return [Request(prompt=prompt, seed=seed, **common) for prompt in prompts for seed in seeds]
+
+
+def _draw(
+    model: LoadedModel, requests: list[Request], out: Path, batch_size: int, quiet: bool  # noqa: FBT001  (--json)
+) -> list[dict[str, Any]]:
+    from brushwork import generate, infotext, progress
+
+    written: list[dict[str, Any]] = []
+    with progress.bar("drawing", total=sum(each.steps for each in requests)) as advance:
+        before = 0
+
+        def on_step(done: int, total: int) -> None:
+            nonlocal before
+            advance(done - before, f"{len(written)}/{len(requests)} pictures" if total else "")
+            before = done
+
+        pictures = generate.draw(
+            model.family,
+            requests,
+            batch_size=batch_size,
+            label=model.name,
+            model_hash=model.hash,
+            adapters=model.adapters,
+            on_step=on_step,
+        )
+        for index, picture in enumerate(pictures):
+            path = infotext.save_png(picture, out / f"{index:05}-{picture.request.seed}.png")
+            written.append({"path": str(path), "infotext": picture.infotext, **picture.provenance})
+            if not quiet:
+                click.echo(path)
+    return written
+
+
+def _spelled_out(prompts: Sequence[str]) -> list[str]:
+    """Replace ``@file.txt`` by the lines of the file."""
+    from brushwork.prompts import resolve
+
+    return [
+        line
+        for prompt in prompts
+        for line in (resolve(prompt[1:], key="PROMPT") if prompt.startswith("@") else [prompt])
+    ]
+
+
+def _size(text: str | None) -> tuple[int | None, int | None]:
+    if text is None:
+        return None, None
+    found = re.fullmatch(r"\s*(\d+)\s*[xX×]\s*(\d+)\s*", text)  # noqa: RUF001  (people write it so)
+    if found is None:
+        message = f"--size: {text!r} is not a size. Write WxH in pixels, for example 512x512"
+        raise click.UsageError(message)
+    return int(found[1]), int(found[2])
+
+
+def _at(text: str) -> str:
+    """Write NAME:W as the model grammar's NAME@W."""
+    from brushwork.models import parse_adapter
+
+    spec = parse_adapter(text, ":")
+    return f"{spec.text}@{spec.weight!r}"
+
+
+def _picture(path: Path | None) -> PIL.Image.Image | None:
+    """Read a picture: upright, transparency on white."""
+    from brushwork import images
+    from brushwork.errors import UserError
+
+    if path is None:
+        return None
+    if not path.is_file():
+        message = f"There is no picture {str(path)!r}."
+        raise UserError(message)
+    return images.decode(path.read_bytes(), name=str(path))
