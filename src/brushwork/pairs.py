@@ -10,19 +10,22 @@ already there and agrees with it is not drawn again.
 
 from __future__ import annotations
 
+import functools
 import gc
 import hashlib
 import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from brushwork import contact, generate, infotext, models, prompts
+from brushwork import contact, families, generate, infotext, models, prompts
+from brushwork.devices import resolve_device
 from brushwork.errors import ConfigError, UserError
+from brushwork.models import LoadedModel
 from brushwork.progress import bar, note
 from brushwork.runs import write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from brushwork.config import Config
@@ -98,23 +101,32 @@ def plan(config: Config) -> Plan:
 
 def draw_run(run: RunFolder, planned: Plan, folder: Path) -> None:
     """Draw base, release it, then draw tuned."""
-    base = run.record.get("base", {}).get("hash")
-    weights = hash_files(run.weights)
-    model = {"base": run.config.base, "tuned": str(run.path)}
-    keys = {"base": base, "tuned": f"{base}+{weights}" if base else None}
-    for side in SIDES:
-        draw_side(folder / side, planned, model=model[side], key=keys[side], config=run.config)
+    config, base = run.config, run.record.get("base", {}).get("hash")
+    tuned = f"{base}+{hash_files(run.weights)}" if base else None
+    draw_side(folder / "base", planned, functools.partial(_open_base, config), key=base)
+    draw_side(folder / "tuned", planned, functools.partial(_open_tuned, run), key=tuned)
 
 
-def draw_side(folder: Path, planned: Plan, *, model: str, key: str | None, config: Config) -> None:
+def _open_base(config: Config) -> LoadedModel:
+    base, revision, configured = config.base, config.revision, config.base_config
+    device = resolve_device(config.train.device)
+    family = families.load(base, revision=revision, config=configured, device=device)
+    path = families.describe(base, revision=revision, config=configured).path
+    return LoadedModel(models.ModelSpec(base, base), base, family, path, ())
+
+
+def _open_tuned(run: RunFolder) -> LoadedModel:
+    return models.open_model(str(run.path), device=run.config.train.device)
+
+
+def draw_side(folder: Path, planned: Plan, open_model: Callable[[], LoadedModel], *, key: str | None) -> None:
     """Draw all pictures of one side into ``folder``, leaving out what is there from the same weights and settings.
 
     Args:
         folder: Gets the pictures and ``pictures.json``, which says what drew them.
         planned: What to draw.
-        model: What ``models.open_model`` opens.
+        open_model: Called only when something has to be drawn.
         key: A hash of the weights; None when it is not known, then everything is drawn anew.
-        config: Says on which device.
     """
     asked = {"model": key, "pictures": _listed(planned)}
     there = _stored(folder / "pictures.json") == asked and key is not None
@@ -129,18 +141,17 @@ def draw_side(folder: Path, planned: Plan, *, model: str, key: str | None, confi
     for old in [] if there else folder.glob("*.png"):
         old.unlink()
     write_json(folder / "pictures.json", asked)
-    _draw(folder, todo, model, config)
+    _draw(folder, todo, open_model())
+    gc.collect()  # two models at once may be more than the device holds
 
 
-def _draw(folder: Path, todo: dict[generate.Request, str], model: str, config: Config) -> None:
-    opened = models.open_model(model, device=config.train.device)
-    drawn = generate.draw(opened.family, list(todo), label=opened.name, model_hash=opened.hash)
+def _draw(folder: Path, todo: dict[generate.Request, str], model: LoadedModel) -> None:
+    family, asked = model.family, list(todo)
+    drawn = generate.draw(family, asked, label=model.name, model_hash=model.hash, adapters=model.adapters)
     with bar(f"drawing {folder.name}", len(todo)) as advance:
         for picture in drawn:
             infotext.save_png(picture, folder / todo[picture.request])
             advance()
-    del opened, drawn  # two models at once may be more than the device holds
-    gc.collect()
 
 
 def _listed(planned: Plan) -> list[dict[str, Any]]:
