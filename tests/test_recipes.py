@@ -137,6 +137,8 @@ def test_two_steps_on_the_embedded_model_and_data(recipe: Path, tmp_path: Path, 
     small = [
         "base=mini",
         "data.path=engravings",
+        "data.image_column=null",
+        "data.caption_column=null",
         "data.resolution=64",
         "train.max_train_steps=2",
         "train.mixed_precision=no",

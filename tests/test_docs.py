@@ -1,0 +1,133 @@
+"""The documentation is run: every block of every page, in order, in a folder of its own.
+
+A comment before a block changes what the test does with it:
+
+    <!-- test: skip (reason) -->                it needs a network, a GPU ...
+    <!-- test: --steps 300 -> --steps 2 -->     the same, smaller
+    <!-- test: add key=value ... -->            the same, with more at the end of the first command
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from brushwork import config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+ROOT = Path(__file__).parents[1]
+GENERATED = {"configuration.md", "cli.md"}
+PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").glob("*.md") if path.name not in GENERATED)]
+EVERY_PAGE = [*PAGES, *(ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")), *(ROOT / "docs" / name for name in GENERATED)]
+BLOCK = re.compile(r"((?:^<!-- test: .*? -->\n)*)^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NOTE = re.compile(r"<!-- test: (.*?) -->")
+RUN = {"bash", "python", "yaml"}
+
+
+@dataclass
+class Block:
+    """A block of code on a page."""
+
+    language: str
+    code: str
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def skipped(self) -> bool:
+        return any(note.startswith("skip") for note in self.notes)
+
+    def smaller(self) -> str:
+        """Return the code as the test runs it."""
+        code = self.code
+        for note in self.notes:
+            old, arrow, new = note.partition(" -> ")
+            if arrow:
+                assert old in code, f"{old!r} is not in the block"
+                code = code.replace(old, new)
+            elif note.startswith("add "):
+                first, newline, rest = code.partition("\n")
+                code = f"{first} {note.removeprefix('add ')}{newline}{rest}"
+        return code
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    for notes, language, code in BLOCK.findall(page.read_text("utf-8")):
+        yield Block(language, code, NOTE.findall(notes))
+
+
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_generated_pages_are_up_to_date() -> None:
+    stale = [path.name for path, text in generator().pages().items() if path.read_text("utf-8") != text]
+    assert stale == [], "run `make docs`"
+
+
+def test_every_setting_says_what_it_does() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text("utf-8")
+    assert [line for line in page.splitlines() if line.startswith("|") and line.endswith("| None |")] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_every_skipped_block_has_a_reason(page: Path) -> None:
+    notes = [note for block in blocks(page) for note in block.notes if note.startswith("skip")]
+    assert [note for note in notes if not re.fullmatch(r"skip \(.+\)", note)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_yaml_blocks_are_recipes_or_parts_of_one(page: Path) -> None:
+    for block in blocks(page):
+        if block.language == "yaml" and not block.skipped:
+            config.load({"data": "engravings"} | yaml.safe_load(block.smaller()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_the_blocks_of_a_page_run_in_order(page: Path, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "BRUSHWORK_CACHE": str(tmp_path / "cache"),
+        "PYTHONWARNINGS": "ignore",
+    }
+    for block in blocks(page):
+        if block.skipped or block.language not in ("bash", "python"):
+            continue
+        command = ["bash", "-euo", "pipefail", "-c"] if block.language == "bash" else [sys.executable, "-c"]
+        done = subprocess.run(
+            [*command, block.smaller()], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{block.smaller()}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda path: path.name)
+def test_links_to_files_of_the_repository_lead_somewhere(page: Path) -> None:
+    text = page.read_text("utf-8")
+    targets = [target for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text) if "://" not in target]
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda path: path.name)
+def test_paths_in_backticks_exist(page: Path) -> None:
+    """A page that names a source file names one that is there."""
+    named = re.findall(r"`((?:src|tests|docs|recipes|embedded|benchmarks|examples)/[\w./-]+)`", page.read_text("utf-8"))
+    assert [path for path in named if not (ROOT / path).exists()] == []
