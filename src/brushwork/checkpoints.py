@@ -73,6 +73,22 @@ def keep(folder: Path, limit: int | None) -> None:
         shutil.rmtree(doomed)
 
 
+def sort_header(path: Path) -> None:
+    """Write a safetensors file's metadata in alphabetical order: the same weights then are the same bytes.
+
+    The library keeps metadata in a hash map and writes it in an order that changes from file to file. Layout: eight
+    bytes with the length of the header, the header in JSON, the tensors.
+    """
+    raw = path.read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + length])
+    metadata = dict(sorted(header.pop("__metadata__", {}).items()))
+    text = json.dumps({"__metadata__": metadata} | header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with replacing(path) as temporary:
+        temporary.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + length :])
+
+
 def _split(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401  (a tree of anything)
     """Replace tensors by their names; keys of dicts keep their type through a tag."""
     import torch

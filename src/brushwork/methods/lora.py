@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from brushwork.checkpoints import sort_header
 from brushwork.config import PluginSettings
 from brushwork.errors import ConfigError
 from brushwork.seeds import derive
@@ -108,8 +109,11 @@ class Lora:
             part = family.denoiser_name if name == "denoiser" else name
             state = get_peft_model_state_dict(module, adapter_name=ADAPTER)
             layers[f"{part}_lora_layers"] = convert_state_dict_to_diffusers(state)
-            metadata[f"{part}_lora_adapter_metadata"] = module.peft_config[ADAPTER].to_dict()
+            settings = module.peft_config[ADAPTER].to_dict()
+            settings["target_modules"] = sorted(settings["target_modules"])
+            metadata[f"{part}_lora_adapter_metadata"] = settings
         type(family.pipeline()).save_lora_weights(folder, safe_serialization=True, **layers, **metadata)
+        sort_header(folder / self.artefact)
 
     @contextlib.contextmanager
     def disabled(self) -> Iterator[None]:
