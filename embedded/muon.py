@@ -15,18 +15,18 @@ import torch
 ADAM_WORDS = ("embedding", "conv_in", "conv_out", "norm", "time_embedding")
 
 
-def orthogonalized(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """Return an approximation of U V^T of the matrix's singular value decomposition (Newton-Schulz, quintic)."""
+def orthogonalized(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
+    """Return about U V^T of each matrix's singular value decomposition (Newton-Schulz, quintic; N x rows x columns)."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.bfloat16()
-    tall = x.size(0) > x.size(1)
+    x = matrices.bfloat16()
+    tall = x.size(1) > x.size(2)
     if tall:
-        x = x.T
-    x = x / (x.norm() + 1e-7)
+        x = x.transpose(1, 2).contiguous()
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.T if tall else x).float()
+        gram = x @ x.transpose(1, 2)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.transpose(1, 2) if tall else x).float()
 
 
 class Muon(torch.optim.Optimizer):
@@ -55,20 +55,46 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002 - as torch calls it
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    (self._muon if group["muon"] else self._adam)(parameter, group)
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if group["muon"]:
+                self._muon(parameters, group)
+            else:
+                for parameter in parameters:
+                    self._adam(parameter, group)
 
-    def _muon(self, parameter: torch.Tensor, group: dict[str, Any]) -> None:
+    def _muon(self, parameters: list[torch.Tensor], group: dict[str, Any]) -> None:
+        """Orthogonalise matrices of one shape together, shared among the processes where there are several."""
+        updates = [self._momentum(p, group["momentum"]) for p in parameters]
+        shapes: dict[torch.Size, list[int]] = {}
+        for number, update in enumerate(updates):
+            shapes.setdefault(update.shape, []).append(number)
+        team = torch.distributed.is_available() and torch.distributed.is_initialized()
+        rank, ranks = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if team else (0, 1)
+        for numbers in shapes.values():
+            mine = numbers[rank::ranks]
+            for number in set(numbers) - set(mine):
+                updates[number] = torch.zeros_like(updates[number])
+            if mine:
+                for number, update in zip(mine, orthogonalized(torch.stack([updates[n] for n in mine])), strict=True):
+                    updates[number] = update
+        if team:
+            flat = torch.cat([u.flatten() for u in updates])
+            torch.distributed.all_reduce(flat)
+            parts = flat.split([u.numel() for u in updates])
+            updates = [part.view(u.shape) for part, u in zip(parts, updates, strict=True)]
+        for parameter, update in zip(parameters, updates, strict=True):
+            scale = max(1.0, update.size(0) / update.size(1)) ** 0.5
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            parameter.add_(update.reshape(parameter.shape), alpha=-group["lr"] * scale)
+
+    def _momentum(self, parameter: torch.Tensor, share: float) -> torch.Tensor:
+        """Return the Nesterov momentum as a matrix."""
         state = self.state[parameter]
         if not state:
             state["momentum"] = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
         gradient = parameter.grad.contiguous()
-        buffer = state["momentum"].lerp_(gradient, 1 - group["momentum"])
-        update = gradient.lerp(buffer, group["momentum"]).reshape(parameter.size(0), -1)
-        scale = max(1.0, update.size(0) / update.size(1)) ** 0.5
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.add_(orthogonalized(update).view(parameter.shape), alpha=-group["lr"] * scale)
+        buffer = state["momentum"].lerp_(gradient, 1 - share)
+        return gradient.lerp(buffer, share).reshape(parameter.size(0), -1)
 
     def _adam(self, parameter: torch.Tensor, group: dict[str, Any]) -> None:
         state = self.state[parameter]
