@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SUBJECTS = ("cat", "dog", "tree", "house", "boat", "fish")
 
 
-class NetworkUsed(AssertionError):
+class NetworkUsedError(AssertionError):
     """A test tried to leave this machine."""
 
 
@@ -57,13 +57,13 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def guarded_connect(self: socket.socket, address: Any) -> None:
         if not _is_here(address):
             message = f"connect to {address}"
-            raise NetworkUsed(message)
+            raise NetworkUsedError(message)
         connect(self, address)
 
     def guarded_look_up(host: Any, *args: Any, **kwargs: Any) -> Any:
         if host is not None and not _is_here((host,)):
             message = f"look up {host}"
-            raise NetworkUsed(message)
+            raise NetworkUsedError(message)
         return look_up(host, *args, **kwargs)
 
     monkeypatch.setattr(socket.socket, "connect", guarded_connect)

@@ -208,9 +208,10 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
         lower = merged.get(key)
-        both = isinstance(value, dict) and isinstance(lower, dict)
-        same_type = both and ("type" not in value or "type" not in lower or value["type"] == lower["type"])
-        merged[key] = merge(lower, value) if same_type else value
+        merged[key] = value
+        if isinstance(value, dict) and isinstance(lower, dict):
+            types = [part["type"] for part in (lower, value) if "type" in part]
+            merged[key] = value if len(types) == 2 and types[0] != types[1] else merge(lower, value)  # noqa: PLR2004  (both)
     return merged
 
 
@@ -306,7 +307,7 @@ def _over_preset(tree: dict[str, Any], asked: str | None) -> dict[str, Any]:
         named = part.get("preset", part.get("type", "lora"))
         tree = {**tree, "method": {key: value for key, value in part.items() if key != "preset"}}
         asked = asked or (named if "preset" in part or named in presets() else None)
-    preset = yaml.safe_load(_preset(asked or "lora"))
+    preset: dict[str, Any] = yaml.safe_load(_preset(asked or "lora"))
     ours, theirs = preset["method"]["type"], tree.get("method")
     if asked and isinstance(theirs, dict) and theirs.get("type", ours) != ours:
         tree = {key: value for key, value in tree.items() if key != "method"}

@@ -72,7 +72,7 @@ def lr_factor(config: OptimizerConfig, step: int, total: int) -> float:
         return 0.5 * (1 + math.cos(math.pi * ((config.lr_num_cycles * progress) % 1.0))) if progress < 1 else 0.0
     power = 1.0 if config.lr_scheduler == "linear" else config.lr_power
     end = config.lr_end / config.learning_rate
-    return end + (1 - end) * (1 - min(progress, 1.0)) ** power
+    return end + (1 - end) * math.pow(1 - min(progress, 1.0), power)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:

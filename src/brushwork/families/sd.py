@@ -118,7 +118,8 @@ class StableDiffusion:
     @property
     def denoiser(self) -> nn.Module:
         """The UNet."""
-        return self.unet
+        unet: nn.Module = self.unet
+        return unet
 
     @property
     def text_encoders(self) -> dict[str, nn.Module]:
@@ -147,7 +148,8 @@ class StableDiffusion:
 
     def scale_latents(self, latents: Tensor) -> Tensor:
         """Multiply by the VAE's scaling factor (0.18215 for Stable Diffusion)."""
-        return latents * self.vae.config.scaling_factor
+        scaled: Tensor = latents * self.vae.config.scaling_factor
+        return scaled
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Return pixels (B, 3, H, W)."""

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from torch import nn
-
     from brushwork.values import Family
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -56,13 +54,15 @@ class Lora:
         self.trains: frozenset[Trained] = frozenset(
             ("denoiser", "text_encoder") if config.train_text_encoder else ("denoiser",)
         )
-        self._adapted: dict[str, nn.Module] = {}
+        self._adapted: dict[str, Any] = {}
 
     def attach(self, family: Family, seed: int) -> list[ParameterGroup]:
         """Add the adapter to the denoiser, and to the text encoders if asked."""
         import torch
 
-        modules = {"denoiser": (family.denoiser, self.config.targets, None)}
+        modules: dict[str, tuple[Any, tuple[str, ...], float | None]] = {
+            "denoiser": (family.denoiser, self.config.targets, None)
+        }
         if self.config.train_text_encoder:
             for name, encoder in family.text_encoders.items():
                 modules[name] = (encoder, self.config.text_encoder_targets, self.config.text_encoder_lr)
@@ -78,10 +78,11 @@ class Lora:
             groups.append(ParameterGroup(name, trained, learning_rate))
         return groups
 
-    def _add(self, module: nn.Module, name: str, targets: tuple[str, ...]) -> None:
+    def _add(self, module: Any, name: str, targets: tuple[str, ...]) -> None:
         from peft import LoraConfig
 
-        unmatched = [each for each in targets if not any(key == each or key.endswith(f".{each}") for key, _ in module.named_modules())]
+        layers = [f".{key}" for key, _ in module.named_modules()]
+        unmatched = [each for each in targets if not any(layer.endswith(f".{each}") for layer in layers)]
         if unmatched:
             field = "method.targets" if name == "denoiser" else "method.text_encoder_targets"
             linear = sorted({_short(key) for key, each in module.named_modules() if type(each).__name__ == "Linear"})

@@ -65,9 +65,9 @@ class Denoising:
             ConfigError: The configuration asks for something else without force_prediction_type.
         """
         asked = self.config.prediction_type
-        if asked in ("auto", family.prediction):
+        if asked == "auto":
             return family.prediction
-        if not self.config.force_prediction_type:
+        if asked != family.prediction and not self.config.force_prediction_type:
             message = (
                 f"objective.prediction_type is {asked} but the base predicts {family.prediction}: training would first "
                 f"destroy it. Use auto, or set objective.force_prediction_type=true if you mean it."
