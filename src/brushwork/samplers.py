@@ -127,7 +127,7 @@ def names() -> list[str]:
 
 def schedules(name: str) -> list[str]:
     """Return the noise schedules that a sampler takes besides Automatic."""
-    return [each for each in _ROWS[name].schedules if each not in NEEDS_SCIPY or _has_scipy()]
+    return [each for each in _ROWS[name].schedules if each in EVERY and (each not in NEEDS_SCIPY or _has_scipy())]
 
 
 def aliases(name: str) -> list[str]:
@@ -146,7 +146,7 @@ def resolve(name: str, schedule: str = AUTOMATIC) -> Sampler:
     row = _ROWS[found]
     wanted = {_key(each): each for each in (AUTOMATIC, *row.schedules)}.get(_key(schedule))
     if wanted is None:
-        message = f"sampler: {found} has no schedule {schedule!r}. It takes {', '.join([AUTOMATIC, *row.schedules])}."
+        message = f"sampler: {found} has no schedule {schedule!r}. It takes {', '.join([AUTOMATIC, *schedules(found)])}."
         raise ConfigError(message)
     effective = row.automatic if wanted == AUTOMATIC else wanted
     for part in (found, effective):
