@@ -33,6 +33,7 @@ def carry_on(path: str, cache: str) -> None:
     from brushwork import progress
     from brushwork.train import steps
 
+    multiprocessing.set_start_method("fork", force=True)  # for the loader workers
     os.environ["BRUSHWORK_CACHE"] = cache
     torch.set_num_threads(1)
     progress.silence()

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from brushwork import batches, checkpoints, families, memory, optim
+from brushwork import batches, checkpoints, encoding, families, memory, optim
 from brushwork.devices import resolve_device, resolve_dtype
 from brushwork.errors import ConfigError, Diverged, ModelError
 from brushwork.runs import replacing
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from brushwork.batches import Batch, Data, Examples
+    from brushwork.batches import Batch
     from brushwork.config import Config
+    from brushwork.encoding import Data, Encoder
     from brushwork.runs import RunFolder
     from brushwork.values import Conditioning, Family, Method, Objective, ParameterGroup
 
@@ -100,11 +101,11 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     groups = method.attach(family, config.seed)
     if config.train.gradient_checkpointing:
         family.denoiser.enable_gradient_checkpointing()
-    data = batches.read(source, config.data, config.seed)  # type: ignore[arg-type]
+    data = encoding.read(source, config.data, config.seed)  # type: ignore[arg-type]
     trained = method.trains & {"text_encoder", "embeddings"}
-    encoder = batches.Encoder(config, family, data, text_is_trained=bool(trained), device=device)
+    encoder = encoding.Encoder(config, family, data, text_is_trained=bool(trained), device=device)
     encoded = encoder.fill() if encode else {}
-    return Trainer(config, family, method, objective, groups, batches.Examples(encoder, config.seed), device, dtype, encoded)
+    return Trainer(config, family, method, objective, groups, encoder, device, dtype, encoded)
 
 
 def _resolved(config: Config, family: Family) -> Config:
@@ -138,7 +139,7 @@ class Trainer:
     method: Method
     objective: Objective
     groups: list[ParameterGroup]
-    examples: Examples
+    encoder: Encoder
     device: str
     dtype: torch.dtype
     encoded: dict[str, int]
@@ -149,6 +150,7 @@ class Trainer:
         import torch
 
         settings = self.config.train
+        self.examples = batches.Examples(self.encoder.pictures, self.config.seed)
         self.named: dict[str, nn.Parameter] = {
             f"{group.name}.{name}": parameter for group in self.groups for name, parameter in group.parameters.items()
         }
@@ -163,7 +165,7 @@ class Trainer:
     @property
     def data(self) -> Data:
         """The data being trained on."""
-        return self.examples.encoder.data
+        return self.encoder.data
 
     def steps(self, run: RunFolder | None = None) -> Iterator[Step]:
         """Yield the steps that are still to do; see ``brushwork.train.steps``."""
@@ -171,7 +173,7 @@ class Trainer:
         saved = done
         if run and not done:
             self.draw(run, 0)
-        feed = batches.batches(self.examples, self.config, done * self.step_size, self.total_steps * self.step_size)
+        feed = batches.batches(self.examples, self.encoder, self.config, done * self.step_size, self.total_steps * self.step_size)
         try:
             for index in range(done + 1, self.total_steps + 1):
                 step = self.step(index, feed)
@@ -294,7 +296,7 @@ class Trainer:
         losses: list[float] = []
         self.family.denoiser.eval()
         with torch.no_grad(), self.averaged():
-            for batch in batches.held_out_batches(self.examples, self.config):
+            for batch in batches.held_out_batches(self.encoder, self.config):
                 losses += self.losses(batch).tolist()
         return statistics.fmean(losses) if losses else None
 

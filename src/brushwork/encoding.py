@@ -1,0 +1,182 @@
+"""What the frozen parts of a base make of pictures and captions, read through content-addressed caches.
+
+    data = read(source, settings, seed=0)
+    encoder = Encoder(config, family, data, text_is_trained=False, device="cpu")
+    encoder.fill()
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from brushwork import images
+from brushwork.cache import TensorStore, cache_folder, content_key
+from brushwork.errors import ConfigError
+from brushwork.progress import bar
+from brushwork.seeds import derive
+from brushwork.values import Conditioning
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from brushwork.config import Config
+    from brushwork.sources import ImageSettings
+    from brushwork.values import Family, Source
+
+SMALLEST_SPLIT = 20
+"""Below so many pictures, ``validation_split: auto`` holds none out."""
+LARGEST_SPLIT = 32
+
+
+@dataclass(frozen=True)
+class Data:
+    """A source whose pictures have been read once: their digests, and which are held out."""
+
+    source: Source
+    digests: list[str]
+    train: list[int]
+    held_out: list[int]
+    fingerprint: str
+
+
+def read(source: Source, settings: ImageSettings, seed: int) -> Data:
+    """Read every picture's bytes once, and hold some out; equal pictures are never on both sides."""
+    digests = []
+    with bar("reading pictures", len(source)) as advance:
+        for index in range(len(source)):
+            digests.append(images.digest(source[index].image.read()))
+            advance()
+    held_out = _held_out(digests, settings.validation_split, seed)
+    contents = [(digest, source[index].caption, source[index].weight) for index, digest in enumerate(digests)]
+    return Data(
+        source=source,
+        digests=digests,
+        train=[index for index in range(len(source)) if index not in held_out],
+        held_out=sorted(held_out),
+        fingerprint=content_key(*(str(part) for part in contents)),
+    )
+
+
+def _held_out(digests: Sequence[str], split: float | str, seed: int) -> set[int]:
+    """Choose by content, so that adding a picture does not reshuffle the others."""
+    unique = sorted(set(digests), key=lambda digest: derive(seed, "held out", digest))
+    if split == "auto":
+        count = 0 if len(unique) < SMALLEST_SPLIT else min(LARGEST_SPLIT, len(unique) // 10)
+    else:
+        count = round(float(split) * len(unique))
+    if count >= len(unique):
+        message = f"data.validation_split={split} would hold out all {len(unique)} pictures and leave none to train on."
+        raise ConfigError(message)
+    chosen = set(unique[:count])
+    return {index for index, digest in enumerate(digests) if digest in chosen}
+
+
+class Pictures:
+    """Pictures by index, as pixels or as cached moments. Holds no model, so loader workers can have it."""
+
+    def __init__(self, data: Data, settings: ImageSettings, store: TensorStore | None, dtype: str) -> None:
+        self.data, self.settings, self.store, self.dtype = data, settings, store, dtype
+
+    def key(self, index: int, *, flip: bool) -> str:
+        """Return the key of a picture's latents: its bytes, the geometry, the background, the type."""
+        settings = self.settings
+        return content_key(self.data.digests[index], settings.resolution, "centre", flip, settings.background, self.dtype)
+
+    def pixels(self, index: int, *, flip: bool, random_xy: tuple[float, float] | None = None) -> Tensor:
+        """Decode one picture to (3, H, W) in [-1, 1]."""
+        sample = self.data.source[index]
+        picture = images.decode(sample.image.read(), self.settings.background, sample.name)
+        array = images.square(picture, self.settings.resolution, centre=random_xy is None, flip=flip, random_xy=random_xy)
+        return images.to_pixels(array)
+
+
+class Encoder:
+    """Turns samples into latents and conditioning, through the caches where they are allowed."""
+
+    def __init__(self, config: Config, family: Family, data: Data, *, text_is_trained: bool, device: str) -> None:
+        settings: Any = config.data
+        self.family, self.data, self.device = family, data, device
+        cache_latents = _wanted(
+            config.train.cache_latents, settings.center_crop, "train.cache_latents=true",
+            "a random crop is another picture each time. Set data.center_crop=true",
+        )  # fmt: skip
+        self.cache_text = _wanted(
+            config.train.cache_text, not text_is_trained, "train.cache_text=true",
+            "the text encoder is being trained. Set method.train_text_encoder=false",
+        )  # fmt: skip
+        root = cache_folder()
+        self.dtype = str(next(family.vae.parameters()).dtype)
+        self.texts = TensorStore(root / "texts" / family.text_fingerprint)
+        store = TensorStore(root / "latents" / family.vae_fingerprint) if cache_latents else None
+        self.pictures = Pictures(data, settings, store, self.dtype)
+
+    def fill(self) -> dict[str, int]:
+        """Encode what is not in the caches yet; return how many latents and texts were encoded."""
+        counts = {"latents": 0, "texts": 0}
+        if self.pictures.store:
+            counts["latents"] = self._fill_latents(self.pictures.store)
+        if self.cache_text:
+            counts["texts"] = self._fill_texts()
+        return counts
+
+    def _fill_latents(self, store: TensorStore) -> int:
+        flips = (False, True) if self.pictures.settings.random_flip else (False,)
+        wanted = {self.pictures.key(index, flip=flip): (index, flip) for index in self._indices for flip in flips}
+        missing = store.missing(wanted)
+        with bar("encoding pictures", len(missing)) as advance:
+            # One at a time: an entry must not depend on which others were missing with it.
+            for key in missing:
+                index, flip = wanted[key]
+                store.put(key, self.encode(self.pictures.pixels(index, flip=flip)[None], squeeze=True))
+                advance()
+        return len(missing)
+
+    def _fill_texts(self) -> int:
+        import torch
+
+        captions = dict.fromkeys(self.data.source[index].caption for index in self._indices)
+        wanted = {self.text_key(caption): caption for caption in captions}
+        missing = self.texts.missing(wanted)
+        with bar("encoding captions", len(missing)) as advance, torch.no_grad():
+            for key in missing:
+                states = self.family.encode_text([wanted[key]])
+                # numpy has no bfloat16; float32 holds it exactly.
+                tensors = {name: value[0].float() if value.is_floating_point() else value[0] for name, value in states.tensors.items()}
+                self.texts.put(key, tensors)
+                advance()
+        return len(missing)
+
+    @property
+    def _indices(self) -> list[int]:
+        return self.data.train + self.data.held_out
+
+    def text_key(self, caption: str) -> str:
+        """Return the key of a caption's states."""
+        return content_key(caption, self.dtype)
+
+    def encode(self, pixels: Tensor, *, squeeze: bool = False) -> dict[str, Tensor]:
+        """Encode (B, 3, H, W) to the posterior's mean and standard deviation, float32."""
+        import torch
+
+        dtype = next(self.family.vae.parameters()).dtype
+        with torch.no_grad():
+            moments = self.family.encode_images(pixels.to(self.device, dtype))
+        tensors = {"mean": moments.mean.float(), "std": moments.std.float()}
+        return {name: value[0] for name, value in tensors.items()} if squeeze else tensors
+
+    def conditioning(self, captions: Sequence[str]) -> Conditioning:
+        """Return the stored states of captions, stacked."""
+        import torch
+
+        rows = [self.texts.get(self.text_key(caption)) for caption in captions]
+        return Conditioning({name: torch.stack([row[name] for row in rows]) for name in rows[0]})
+
+
+def _wanted(asked: bool | str, possible: bool, key: str, reason: str) -> bool:  # noqa: FBT001
+    if asked is True and not possible:
+        message = f"{key} is impossible: {reason}, or use auto."
+        raise ConfigError(message)
+    return possible if asked == "auto" else bool(asked)
