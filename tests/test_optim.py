@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 from diffusers.optimization import get_scheduler
@@ -12,6 +14,9 @@ from brushwork.config import OptimizerConfig
 from brushwork.errors import RunFailed
 from brushwork.values import ParameterGroup
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 @pytest.mark.parametrize("name", ["constant", "linear", "cosine", "cosine_with_restarts", "polynomial"])
 @pytest.mark.parametrize("warm_up", [0, 7])
@@ -19,7 +24,9 @@ def test_schedules_equal_diffusers(name: str, warm_up: int) -> None:
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=2e-3)
     their_name = "constant_with_warmup" if name == "constant" else name
-    theirs = get_scheduler(their_name, optimizer, num_warmup_steps=warm_up, num_training_steps=40, num_cycles=2, power=2.0)
+    theirs = get_scheduler(
+        their_name, optimizer, num_warmup_steps=warm_up, num_training_steps=40, num_cycles=2, power=2.0
+    )
     if name == "cosine":
         theirs = get_scheduler(their_name, optimizer, num_warmup_steps=warm_up, num_training_steps=40)
     config = OptimizerConfig(
@@ -84,3 +91,36 @@ def test_groups_keep_their_own_rates() -> None:
     optimizer = optim.build(OptimizerConfig(learning_rate=1e-4), groups)
     optim.set_learning_rate(optimizer, 0.5)
     assert [group["lr"] for group in optimizer.param_groups] == [5e-5, 2.5e-6]
+
+
+def test_8_bit_adam_learns_and_its_state_survives_a_checkpoint(tmp_path: Path) -> None:
+    """The moments of large weights are kept in 8 bits; a resumed run goes on exactly."""
+    from brushwork import checkpoints
+
+    target = torch.randn(64, 128, generator=torch.Generator().manual_seed(0))
+
+    def build() -> tuple[torch.nn.Parameter, torch.optim.Optimizer]:
+        parameter = torch.nn.Parameter(torch.zeros(64, 128))
+        config = OptimizerConfig(type="adamw8bit", learning_rate=1e-2, adam_weight_decay=0.0)
+        return parameter, optim.build(config, [ParameterGroup("denoiser", {"w": parameter})])
+
+    def descend(parameter: torch.nn.Parameter, optimizer: torch.optim.Optimizer, steps: int) -> None:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            (parameter - target).square().mean().backward()
+            optimizer.step()
+
+    whole, optimizer = build()
+    descend(whole, optimizer, 6)
+    assert (whole - target).abs().mean() < target.abs().mean()
+    assert {state["state1"].dtype for state in optimizer.state.values()} == {torch.uint8}
+
+    half, optimizer = build()
+    descend(half, optimizer, 3)
+    checkpoints.save(tmp_path / "3", {"trained": half.data, "optimizer": optimizer.state_dict()})
+    state = checkpoints.load(tmp_path / "3")
+    again, optimizer = build()
+    again.data.copy_(state["trained"])
+    optimizer.load_state_dict(state["optimizer"])
+    descend(again, optimizer, 3)
+    assert torch.equal(again, whole)
