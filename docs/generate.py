@@ -1,7 +1,7 @@
 """Writes the pages that follow from the code: ``docs/configuration.md`` and ``docs/cli.md``.
 
-    python docs/generate.py             # write them
-    python docs/generate.py --check     # exit with 1 if they are not up to date
+python docs/generate.py             # write them
+python docs/generate.py --check     # exit with 1 if they are not up to date
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def configuration() -> str:
         "# Configuration",
         NOTE,
         "",
-        "A run is determined by one tree of settings. The same keys work in a recipe (YAML), as `key.path=value` on the",
-        "command line, and in Python. Unknown keys are errors. What is laid over what:",
+        "A run is determined by one tree of settings. The same keys work in a recipe (YAML), as `key.path=value` on",
+        "the command line, and in Python. Unknown keys are errors. What is laid over what:",
         "",
         "1. the defaults below,",
         "2. the preset that `--method` (or `method:` in the recipe) names,",

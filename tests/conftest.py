@@ -72,7 +72,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_places(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Give every test a working directory and a cache that no other test sees, so that nothing lands in the checkout."""
+    """Give every test a working directory and a cache of its own, so that nothing lands in the checkout."""
     here = tmp_path_factory.mktemp("here")
     monkeypatch.chdir(here)
     monkeypatch.setenv("BRUSHWORK_CACHE", str(here / "cache"))

@@ -22,10 +22,23 @@ def request(base: Path, data: Path, **changes: Any) -> dict[str, Any]:
         "base": str(base),
         "method": {"type": "lora", "rank": 2},
         "data": {"type": "captioned", "path": str(data), "resolution": 32},
-        "train": {"max_train_steps": 4, "train_batch_size": 2, "validation_steps": 2, "checkpointing_steps": 2, "device": "cpu"},
-        "validation": {"prompts": ["a cat", "a dog"], "num_inference_steps": 2, "samples_during_training": 1, "images_per_prompt": 1},
+        "train": {
+            "max_train_steps": 4,
+            "train_batch_size": 2,
+            "validation_steps": 2,
+            "checkpointing_steps": 2,
+            "device": "cpu",
+        },
+        "validation": {
+            "prompts": ["a cat", "a dog"],
+            "num_inference_steps": 2,
+            "samples_during_training": 1,
+            "images_per_prompt": 1,
+        },
     }
-    return tree | {key: tree.get(key, {}) | value if isinstance(value, dict) else value for key, value in changes.items()}
+    return tree | {
+        key: tree.get(key, {}) | value if isinstance(value, dict) else value for key, value in changes.items()
+    }
 
 
 def test_a_run_folder_has_all_its_parts(tiny_sd: Path, tiny_data: Path, tmp_path: Path) -> None:
@@ -50,7 +63,9 @@ def test_the_config_of_a_run_reproduces_it(tiny_sd: Path, tiny_data: Path, tmp_p
     assert first.config == again.config
 
 
-def test_a_stop_request_ends_between_two_steps_and_resume_finishes(tiny_sd: Path, tiny_data: Path, tmp_path: Path) -> None:
+def test_a_stop_request_ends_between_two_steps_and_resume_finishes(
+    tiny_sd: Path, tiny_data: Path, tmp_path: Path
+) -> None:
     whole = api.train(request(tiny_sd, tiny_data), out=tmp_path / "whole", evaluate=False)
     config = request(tiny_sd, tiny_data, train={"max_train_steps": 4, "checkpointing_steps": 100})
     log = tmp_path / "run" / "steps.jsonl"

@@ -19,7 +19,10 @@ def test_a_state_comes_back_exactly(tmp_path: Path) -> None:
     state: dict[str, Any] = {
         "step": 7,
         "weights": {"a.b": torch.randn(2, 2, dtype=torch.bfloat16), "same": shared, "again": shared},
-        "optimizer": {"state": {0: {"step": torch.tensor(3.0)}, 1: {}}, "param_groups": [{"lr": 1e-3, "betas": (0.9, 0.999)}]},
+        "optimizer": {
+            "state": {0: {"step": torch.tensor(3.0)}, 1: {}},
+            "param_groups": [{"lr": 1e-3, "betas": (0.9, 0.999)}],
+        },
         "nothing": None,
         "losses": [0.1, 1 / 3],
     }

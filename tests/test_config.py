@@ -57,7 +57,9 @@ class TestRoundTrip:
         assert "resolution" in tree["data"]
 
     def test_text_that_yaml_would_read_as_something_else_survives(self) -> None:
-        config = load(MINIMAL, overrides=["train.mixed_precision=no", "name='1e3'", "validation.negative_prompt='null'"])
+        config = load(
+            MINIMAL, overrides=["train.mixed_precision=no", "name='1e3'", "validation.negative_prompt='null'"]
+        )
         again = load(yaml.safe_load(to_yaml(config)))
         assert (again.train.mixed_precision, again.name, again.validation.negative_prompt) == ("no", "1e3", "null")
 
@@ -102,7 +104,9 @@ class TestPrecedence:
 
 
 class TestValues:
-    @pytest.mark.parametrize(("text", "value"), [("1e-4", 1e-4), ("3E-04", 3e-4), ("1.0e-5", 1e-5), ("0.001", 1e-3), ("2", 2)])
+    @pytest.mark.parametrize(
+        ("text", "value"), [("1e-4", 1e-4), ("3E-04", 3e-4), ("1.0e-5", 1e-5), ("0.001", 1e-3), ("2", 2)]
+    )
     def test_a_rate_is_read_however_it_is_written(self, text: str, value: float, tmp_path: Path) -> None:
         assert load(MINIMAL, overrides=[f"optimizer.learning_rate={text}"]).optimizer.learning_rate == value
         recipe = tmp_path / "recipe.yaml"
@@ -159,7 +163,9 @@ class TestMistakes:
             ("data.resolution", "big", "integer"),
         ],
     )
-    def test_a_wrong_value_is_named_with_what_it_is_and_what_it_may_be(self, key: str, value: object, words: str) -> None:
+    def test_a_wrong_value_is_named_with_what_it_is_and_what_it_may_be(
+        self, key: str, value: object, words: str
+    ) -> None:
         said = complaint(changed(MINIMAL, key, value))
         assert said.startswith(f"config: {key}: ")
         assert words in said

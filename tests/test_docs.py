@@ -31,7 +31,11 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 GENERATED = {"configuration.md", "cli.md"}
 PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").glob("*.md") if path.name not in GENERATED)]
-EVERY_PAGE = [*PAGES, *(ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")), *(ROOT / "docs" / name for name in GENERATED)]
+EVERY_PAGE = [
+    *PAGES,
+    *(ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *(ROOT / "docs" / name for name in GENERATED),
+]
 BLOCK = re.compile(r"((?:^<!-- test: .*? -->\n)*)^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NOTE = re.compile(r"<!-- test: (.*?) -->")
 RUN = {"bash", "python", "yaml"}

@@ -42,7 +42,8 @@ def test_nearest_offers_the_closest_name_or_all_of_them(name: str, known: list[s
 
 
 @pytest.mark.parametrize(
-    ("count", "said"), [(0, ""), (1, "n0"), (3, "n0, n1, n2"), (4, "n0, n1, n2 and 1 more"), (9, "n0, n1, n2 and 6 more")]
+    ("count", "said"),
+    [(0, ""), (1, "n0"), (3, "n0, n1, n2"), (4, "n0, n1, n2 and 1 more"), (9, "n0, n1, n2 and 6 more")],
 )
 def test_listing_names_three_and_counts_the_rest(count: int, said: str) -> None:
     assert errors.listing(f"n{index}" for index in range(count)) == said

@@ -84,8 +84,14 @@ def test_metrics_json_holds_every_metric_of_both_prompt_sets(evaluated: RunFolde
 
 
 def test_the_similarity_can_be_computed_again_from_the_saved_features(evaluated: RunFolder) -> None:
-    (stored,) = [each for each in evaluated.metrics if (each["name"], each["prompt_set"], each["of"]) == ("clip", "target", "tuned")]
-    (path,) = [path for path in (evaluated.path / "evaluation" / "features").iterdir() if stored["revision"] in path.name]
+    (stored,) = [
+        each
+        for each in evaluated.metrics
+        if (each["name"], each["prompt_set"], each["of"]) == ("clip", "target", "tuned")
+    ]
+    (path,) = [
+        path for path in (evaluated.path / "evaluation" / "features").iterdir() if stored["revision"] in path.name
+    ]
     with np.load(path) as saved:
         features = dict(zip(saved["sha256"].tolist(), saved["features"], strict=True))
         cosines = [
@@ -144,7 +150,11 @@ def test_other_weights_are_drawn_anew(place: Path, tmp_path: Path) -> None:
 
 def test_tuned_equal_to_base_measures_zero_everywhere_with_p_one(place: Path, tmp_path: Path) -> None:
     results = evaluate(make_run(place, tmp_path / "run"))
-    for name, of, kind in [("clip", "difference", "target"), ("saturation", "difference", "target"), ("drift", "ratio", "control")]:
+    for name, of, kind in [
+        ("clip", "difference", "target"),
+        ("saturation", "difference", "target"),
+        ("drift", "ratio", "control"),
+    ]:
         result = find(results, name, of, kind)  # type: ignore[arg-type]
         assert result is not None
         assert (result.value, result.interval) == (0.0, (0.0, 0.0))
@@ -157,7 +167,7 @@ def test_pictures_of_other_settings_are_not_paired(evaluated: RunFolder, tmp_pat
         listed["pictures"][4]["steps"] = steps
         (tmp_path / side).mkdir()
         (tmp_path / side / "pictures.json").write_text(json.dumps(listed))
-    with pytest.raises(UserError, match="00002-4.png cannot be paired: steps is 2 for base and 3 for tuned"):
+    with pytest.raises(UserError, match=r"00002-4\.png cannot be paired: steps is 2 for base and 3 for tuned"):
         pairs.check_pairs(tmp_path)
 
 
@@ -179,9 +189,7 @@ def test_a_run_without_weights_is_refused(place: Path, tmp_path: Path) -> None:
         evaluate(run)
 
 
-def test_without_the_automatic_judge_the_rest_is_measured_with_one_warning(
-    place: Path, tmp_path: Path
-) -> None:
+def test_without_the_automatic_judge_the_rest_is_measured_with_one_warning(place: Path, tmp_path: Path) -> None:
     run = make_run(place, tmp_path / "run", prompts=TARGET[:1], control_prompts=(), judge="auto")
     for _ in range(2):
         assert {result.name for result in evaluate(run)} == {"saturation"}
@@ -189,8 +197,10 @@ def test_without_the_automatic_judge_the_rest_is_measured_with_one_warning(
     assert "not measured" in warning
 
 
-def test_a_judge_asked_for_by_name_that_is_gone_stops_the_evaluation_before_drawing(place: Path, tmp_path: Path) -> None:
+def test_a_judge_asked_for_by_name_that_is_gone_stops_the_evaluation_before_drawing(
+    place: Path, tmp_path: Path
+) -> None:
     run = make_run(place, tmp_path / "run", judge=str(tmp_path / "gone"))
-    with pytest.raises(ModelError, match="validation.judge"):
+    with pytest.raises(ModelError, match=r"validation\.judge"):
         evaluate(run)
     assert not (run.path / "evaluation").exists()

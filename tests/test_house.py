@@ -13,7 +13,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "brushwork"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-SCRIPTS = sorted(path for folder in ("tests", "docs", "embedded", "benchmarks", "examples") for path in (ROOT / folder).rglob("*.py"))
+SCRIPTS = sorted(
+    path for folder in ("tests", "docs", "embedded", "benchmarks", "examples") for path in (ROOT / folder).rglob("*.py")
+)
 
 LONGEST_FILE, LONGEST_TEST, LONGEST_FUNCTION = 400, 700, 50
 LONG_FILES = {"embedded/captions.py": "half of it is a table of words"}
@@ -51,7 +53,9 @@ def test_no_file_is_longer_than_400_lines_and_no_test_than_700() -> None:
 
 def test_no_function_is_longer_than_50_lines() -> None:
     lengths = {
-        f"{name(path)}:{each.name}": (each.end_lineno or 0) - each.lineno + 1 for path in MODULES for each in functions(path)
+        f"{name(path)}:{each.name}": (each.end_lineno or 0) - each.lineno + 1
+        for path in MODULES
+        for each in functions(path)
     }
     long = {each: length for each, length in lengths.items() if length > LONGEST_FUNCTION}
     assert {each: length for each, length in long.items() if each not in LONG_FUNCTIONS} == {}
@@ -68,7 +72,11 @@ def test_nothing_is_called_utils() -> None:
 
 
 def test_no_family_is_asked_for_by_name_outside_its_own_file() -> None:
-    assert [name(path) for path in MODULES if path.parent.name != "families" and FAMILY_NAMES.search(path.read_text("utf-8"))] == []
+    assert [
+        name(path)
+        for path in MODULES
+        if path.parent.name != "families" and FAMILY_NAMES.search(path.read_text("utf-8"))
+    ] == []
 
 
 def test_nothing_is_left_to_do_in_a_comment() -> None:
@@ -77,7 +85,11 @@ def test_nothing_is_left_to_do_in_a_comment() -> None:
 
 
 def test_no_file_names_a_path_of_the_machine_it_was_written_on() -> None:
-    found = {name(path): hit.group() for path in tracked() if (hit := OUTSIDE.search(path.read_text("utf-8", errors="ignore")))}
+    found = {
+        name(path): hit.group()
+        for path in tracked()
+        if (hit := OUTSIDE.search(path.read_text("utf-8", errors="ignore")))
+    }
     assert {each: hit for each, hit in found.items() if each != name(Path(__file__))} == {}
 
 
@@ -85,7 +97,9 @@ def test_no_broad_except() -> None:
     broad = []
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            catches_all = isinstance(node, ast.ExceptHandler) and (node.type is None or ast.unparse(node.type) in ("Exception", "BaseException"))
+            catches_all = isinstance(node, ast.ExceptHandler) and (
+                node.type is None or ast.unparse(node.type) in ("Exception", "BaseException")
+            )
             if catches_all and not any(isinstance(each, ast.Raise) and each.exc is None for each in ast.walk(node)):
                 broad.append(f"{name(path)}:{node.lineno}")
     assert broad == []
@@ -93,7 +107,9 @@ def test_no_broad_except() -> None:
 
 @pytest.mark.slow
 def test_importing_every_module_imports_neither_torch_nor_diffusers() -> None:
-    modules = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__") for path in MODULES]
+    modules = [
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__") for path in MODULES
+    ]
     code = (
         "import importlib, sys\n"
         f"for module in {modules!r}:\n"

@@ -20,7 +20,8 @@ FROM_A1111 = """a castle, (stone:1.2)
 by the sea
 Negative prompt: blurry, low quality
 Steps: 20, Sampler: Euler a, Schedule type: Automatic, CFG scale: 13.5, Seed: 123, Size: 512x512, \
-Model hash: 540e663c24, Model: aryan_test_mk3, Clip skip: 2, Lora hashes: "my_lora: 0123456789ab, other: ffff00001111", \
+Model hash: 540e663c24, Model: aryan_test_mk3, Clip skip: 2, \
+Lora hashes: "my_lora: 0123456789ab, other: ffff00001111", \
 Version: v1.10.1"""
 
 

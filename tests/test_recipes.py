@@ -1,4 +1,4 @@
-"""The source documents' experiments: every value that a document states, and two steps of each on the embedded model."""
+"""The source documents' experiments: every value that a document states, and two steps of each on ``mini``."""
 
 from __future__ import annotations
 
@@ -132,7 +132,9 @@ def test_the_two_pokemon_runs_differ_in_nothing_but_the_method() -> None:
 
 @pytest.mark.slow
 @every_recipe
-def test_two_steps_on_the_embedded_model_and_data(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_steps_on_the_embedded_model_and_data(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "run"
     small = [
         "base=mini",

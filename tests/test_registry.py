@@ -45,7 +45,8 @@ def test_naming_plug_ins_imports_none_of_them() -> None:
     code = (
         "import sys; from brushwork import registry;"
         "names = [registry.names(axis) for axis in ('families', 'methods', 'sources', 'objectives', 'metrics')];"
-        "assert any(names); print([name for name in sys.modules if name.startswith('brushwork.') and name.count('.') > 1])"
+        "assert any(names);"
+        "print([name for name in sys.modules if name.startswith('brushwork.') and name.count('.') > 1])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

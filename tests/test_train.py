@@ -26,7 +26,13 @@ def make_config(base: Path, data: Path, method: str = "lora", /, **changes: Any)
     tree = {
         "base": str(base),
         "method": {"type": method} | ({"rank": 2} if method == "lora" else {}),
-        "data": {"type": "captioned", "path": str(data), "resolution": 32, "random_flip": True, "validation_split": 0.2},
+        "data": {
+            "type": "captioned",
+            "path": str(data),
+            "resolution": 32,
+            "random_flip": True,
+            "validation_split": 0.2,
+        },
         "optimizer": {"learning_rate": 1e-2, "lr_scheduler": "cosine", "lr_warmup_steps": 2},
         "train": {"max_train_steps": STEPS, "train_batch_size": 2, "checkpointing_steps": 2, "device": "cpu"},
         "validation": {"prompts": ["a cat"], "samples_during_training": 0},
@@ -109,7 +115,9 @@ def test_the_same_seed_gives_the_same_weights_and_another_gives_others(tiny_sd: 
     assert not all(torch.equal(tensor, finals[2][name]) for name, tensor in finals[0].items())
 
 
-@pytest.mark.parametrize("changes", [{}, {"train": {"use_ema": True, "gradient_accumulation_steps": 2}}, {"method": {"dropout": 0.3}}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"train": {"use_ema": True, "gradient_accumulation_steps": 2}}, {"method": {"dropout": 0.3}}]
+)
 @pytest.mark.parametrize("stop_after", [1, 3, 5])
 def test_a_resumed_run_equals_an_uninterrupted_one(
     tiny_sd: Path, tiny_data: Path, tmp_path: Path, changes: dict[str, Any], stop_after: int
@@ -227,7 +235,7 @@ def test_gradient_checkpointing_changes_no_loss(tiny_sd: Path, tiny_data: Path) 
 
 
 def test_a_resolution_that_does_not_fit_names_both_neighbours(tiny_sd: Path, tiny_data: Path) -> None:
-    with pytest.raises(ConfigError, match="resolution is 30, but .* needs a multiple of 4: 28 or 32"):
+    with pytest.raises(ConfigError, match=r"resolution is 30, but .* needs a multiple of 4: 28 or 32"):
         prepare(make_config(tiny_sd, tiny_data, data={"resolution": 30}))
 
 
@@ -242,7 +250,10 @@ def test_a_random_crop_cannot_be_cached(tiny_sd: Path, tiny_data: Path) -> None:
 
 
 def test_training_lowers_the_loss(tiny_sd: Path, tiny_data: Path) -> None:
-    changes: dict[str, Any] = {"train": {"max_train_steps": 40, "train_batch_size": 4}, "optimizer": {"learning_rate": 2e-3}}
+    changes: dict[str, Any] = {
+        "train": {"max_train_steps": 40, "train_batch_size": 4},
+        "optimizer": {"learning_rate": 2e-3},
+    }
     trainer = prepare(make_config(tiny_sd, tiny_data, "full", **changes))
     before = trainer.validation_loss()
     *_, last = trainer.steps()

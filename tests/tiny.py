@@ -1,7 +1,7 @@
 """A random Stable Diffusion small enough for unit tests: 32 px pictures, 8 px latents, 110k parameters.
 
-    folder = make_tiny_sd(tmp_path / "tiny")
-    family = families.load(str(folder))
+folder = make_tiny_sd(tmp_path / "tiny")
+family = families.load(str(folder))
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ WIDTH = 32
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
-def make_tiny_sd(folder: Path, *, prediction_type: str = "epsilon", seed: int = 0, **unet: Any) -> Path:  # noqa: ANN401
+def make_tiny_sd(folder: Path, *, prediction_type: str = "epsilon", seed: int = 0, **unet: Any) -> Path:
     """Write a complete diffusers pipeline folder with random weights; the same seed gives the same weights.
 
     ``unet`` overrides settings of the UNet, for bases of another shape.
@@ -60,7 +60,7 @@ def make_tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(vocab={word: index for index, word in enumerate(words)}, merges=[], model_max_length=77)
 
 
-def _text_encoder(tokenizer: CLIPTokenizer) -> Any:  # noqa: ANN401
+def _text_encoder(tokenizer: CLIPTokenizer) -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel
 
     config = CLIPTextConfig(
@@ -77,7 +77,7 @@ def _text_encoder(tokenizer: CLIPTokenizer) -> Any:  # noqa: ANN401
     return CLIPTextModel(config).eval()
 
 
-def _unet(**overrides: Any) -> Any:  # noqa: ANN401
+def _unet(**overrides: Any) -> Any:
     from diffusers import UNet2DConditionModel
 
     settings: dict[str, Any] = {
@@ -93,7 +93,7 @@ def _unet(**overrides: Any) -> Any:  # noqa: ANN401
     return UNet2DConditionModel(**(settings | overrides)).eval()
 
 
-def _vae() -> Any:  # noqa: ANN401
+def _vae() -> Any:
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(

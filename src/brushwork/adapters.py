@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -97,49 +98,49 @@ def _read(family: Family, path: Path, name: str) -> tuple[dict[str, str], dict[s
     return header, _updates(state, alphas or {}, family, name)
 
 
-def _updates(
-    state: Mapping[str, Tensor], alphas: Mapping[str, float], family: Family, name: str
-) -> dict[str, _Update]:
+def _updates(state: Mapping[str, Tensor], alphas: Mapping[str, float], family: Family, name: str) -> dict[str, _Update]:
     """Pair A with B and give each pair its own alpha."""
     pairs: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    own: dict[str, float] = {}
     strangers = []
-    for key, tensor in _in_peft_words(state, family).items():
+    for key, original in _in_peft_words(state, family).items():
         found = _SUFFIX.search(key)
         if found is None:
-            strangers.append(key)
-        else:
-            pairs[key[: found.start()]][found[1]] = tensor
+            strangers.append(original)
+            continue
+        layer = key[: found.start()]
+        pairs[layer][found[1]] = state[original]
+        # diffusers files an alpha under the layer, or under the whole name of its lower matrix
+        for name in (f"{original.split('.lora.')[0]}.alpha", f"{original}.alpha"):
+            if name in alphas:
+                own[layer] = float(alphas[name])
     strangers += [layer for layer, pair in pairs.items() if len(pair) == 1]
     if strangers or not pairs:
         message = f"adapter: {name!r} has keys that belong to no LoRA layer: {listing(strangers) or 'all of them'}."
         raise ModelError(message)
-    # diffusers keeps the name of the tensor in the key of a text encoder's alpha, so compare by the layer's beginning.
-    own = {_layer(key.removesuffix(".alpha"), family): float(value) for key, value in alphas.items()}
+    if len(own) < len(alphas):
+        message = f"adapter: {name!r} has {len(alphas)} alphas but only {len(own)} belong to one of its layers."
+        raise ModelError(message)
     return {layer: _Update(pair, own.get(layer)) for layer, pair in pairs.items()}
 
 
-def _in_peft_words(state: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:
-    """Write every key as ``part.layer.lora_A.weight``."""
+def _in_peft_words(state: Mapping[str, Tensor], family: Family) -> dict[str, str]:
+    """Map every key, written as ``part.layer.lora_A.weight``, to what it is called in the file."""
     from diffusers.utils import state_dict_utils as forms
 
-    words: dict[str, Tensor] = {}
+    words: dict[str, str] = {}
     for part in {key.partition(".")[0] for key in state}:
-        inner = {key.removeprefix(f"{part}."): value for key, value in state.items() if key.startswith(f"{part}.")}
-        if not inner:
-            words[part] = state[part]
-            continue
-        if part == family.denoiser_name:
+        inner = {key.removeprefix(f"{part}."): key for key in state if key.partition(".")[0] == part}
+        if part not in family.text_encoders:
             inner = forms.convert_unet_state_dict_to_peft(inner)  # type: ignore[no-untyped-call]
-        elif part in family.text_encoders and not any(_SUFFIX.search(key) for key in inner):
+        elif not any(_SUFFIX.search(key) for key in inner):
             inner = forms.convert_state_dict_to_peft(inner)  # type: ignore[no-untyped-call]
-        words |= {_layer(f"{part}.{key}", family, cut=False): value for key, value in inner.items()}
+        words |= {_here(f"{part}.{key}", family): original for key, original in inner.items()}
     return words
 
 
-def _layer(key: str, family: Family, *, cut: bool = True) -> str:
+def _here(key: str, family: Family) -> str:
     """Name a layer as this version of transformers does: since version 5 CLIP's layers lie without ``text_model.``."""
-    if cut:
-        key = re.split(r"\.lora[._]", key)[0]
     part, _, layer = key.partition(".")
     encoder = family.text_encoders.get(part)
     if encoder is None:
@@ -148,9 +149,7 @@ def _layer(key: str, family: Family, *, cut: bool = True) -> str:
     return f"{part}.text_model.{layer}" if hasattr(encoder, "text_model") else f"{part}.{layer}"
 
 
-def _match(
-    updates: Mapping[str, _Update], parts: Mapping[str, nn.Module], name: str
-) -> dict[str, dict[str, _Update]]:
+def _match(updates: Mapping[str, _Update], parts: Mapping[str, nn.Module], name: str) -> dict[str, dict[str, _Update]]:
     """Sort the updates by part, after checking that each has a layer of its shape.
 
     Raises:
@@ -217,7 +216,9 @@ def _inject(module: nn.Module, updates: Mapping[str, _Update], settings: Mapping
         alpha_pattern={anchored: alphas[layer] for anchored, layer in exactly.items()},
         use_rslora=bool(settings.get("use_rslora")),
     )
-    with torch.random.fork_rng(devices=[]):  # peft draws initial values, which are replaced at once
+    # peft draws initial values, which are replaced at once, and warns of what is meant here: several adapters.
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config` attribute")
         inject_adapter_in_model(config, module, adapter_name=slot)
     layers = dict(module.named_modules())
     with torch.no_grad():

@@ -1,8 +1,8 @@
 """Everything around the loop: a run from request to report.
 
-    import brushwork as bw
-    run = bw.train(base="mini", method="lora", data="photos/", steps=300)
-    run.generate("a cat", seed=1)
+import brushwork as bw
+run = bw.train(base="mini", method="lora", data="photos/", steps=300)
+run.generate("a cat", seed=1)
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Stopped(RunFailed):
 class Run(RunFolder):
     """A run folder with what one wants to do with it."""
 
-    def generate(self, *texts: str, seed: int = 0, **settings: Any) -> list[Image]:  # noqa: ANN401  (fields of Request)
+    def generate(self, *texts: str, seed: int = 0, **settings: Any) -> list[Image]:
         """Draw each prompt with the tuned model; ``settings`` are fields of ``brushwork.generate.Request``."""
         from brushwork import generate, models
 
@@ -152,7 +152,7 @@ def _carry_out(config: Config, folder: Callable[[Config], RunFolder], *, evaluat
     run = Run(folder(trainer.config).path)
     seconds = {**run.record.get("seconds", {}), "prepare": time.monotonic() - began}
     run.update(**_opening(trainer), started=run.record.get("started", _now()), seconds=seconds)
-    with _recording_failure(run):
+    with run.locked(), _recording_failure(run):
         _loop(trainer, run)
         del trainer
         if evaluate:

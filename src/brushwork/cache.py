@@ -4,7 +4,7 @@
     store.put(key, {"mean": mean, "std": std})
     store.get(key)["mean"]
 
-A key is a hash of everything that the value depends on (the picture's bytes, the crop, the encoder's weights ...), so an
+A key is a hash of everything that the value depends on (the picture's bytes, the crop, the encoder's weights), so an
 edited picture or caption can never meet an old entry. Values are appended to one flat file and found through an SQLite
 index, which is written after the data: a kill leaves unused bytes at worst. Safe for several processes.
 """
@@ -32,7 +32,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("BRUSHWORK_CACHE") or Path.home() / ".cache" / "brushwork")
 
 
-def content_key(*parts: str | int | float | bool) -> str:
+def content_key(*parts: str | float | bool) -> str:
     """Return the hash of everything a value depends on."""
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=20).hexdigest()
 

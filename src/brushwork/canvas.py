@@ -1,8 +1,8 @@
 """What drawing starts from and what it must keep: noise, a picture to change (img2img), a masked picture (inpainting).
 
-    started = start(family, scheduler, requests, generators, timesteps[:1])
-    started.latents                                 # (B, C, H, W) at the first timestep
-    started.paste(to_images(pixels))                # outside of the mask every pixel is that of the picture
+started = start(family, scheduler, requests, generators, timesteps[:1])
+started.latents                                 # (B, C, H, W) at the first timestep
+started.paste(to_images(pixels))                # outside of the mask every pixel is that of the picture
 """
 
 from __future__ import annotations

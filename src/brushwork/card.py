@@ -22,20 +22,32 @@ def text(run: RunFolder) -> str:
     data: Any = config.data
     is_lora = record["artefact"]["path"].endswith("pytorch_lora_weights.safetensors")
     tags = ["text-to-image", "diffusers", "brushwork", config.method.type]
-    header = ["---", f"base_model: {config.base}", "library_name: diffusers", "tags:", *(f"- {tag}" for tag in tags), "---"]
+    header = [
+        "---",
+        f"base_model: {config.base}",
+        "library_name: diffusers",
+        "tags:",
+        *(f"- {tag}" for tag in tags),
+        "---",
+    ]
     seen = record["total_steps"] * config.train.train_batch_size * config.train.gradient_accumulation_steps
     body = [
         f"# {run.path.name}",
-        f"`{config.base}` fine-tuned with **{config.method.type}** on `{data.path}` ({record['data']['count']} pictures, "
-        f"{record['data']['held_out']} of them held out) for {record['total_steps']} steps, {seen} pictures seen.",
+        (
+            f"`{config.base}` fine-tuned with **{config.method.type}** on `{data.path}` ({record['data']['count']} "
+            f"pictures, {record['data']['held_out']} of them held out) for {record['total_steps']} steps, "
+            f"{seen} pictures seen."
+        ),
         f"The licence of the base model `{config.base}` and the rights to the pictures apply to this model too.",
         "## Use",
         _usage(run, is_lora=is_lora),
         "## What was measured",
         _metrics(run),
         "## Reproduce",
-        f"```bash\nbrushwork train config.yaml\n```\nSeed {record['seed']}, data {record['data']['fingerprint']}, base "
-        f"{record['base']['hash']}; versions are in `run.json`.",
+        (
+            f"```bash\nbrushwork train config.yaml\n```\nSeed {record['seed']}, data {record['data']['fingerprint']}, "
+            f"base {record['base']['hash']}; versions are in `run.json`."
+        ),
     ]
     return "\n".join(header) + "\n\n" + "\n\n".join(body) + "\n"
 
@@ -46,7 +58,11 @@ def _usage(run: RunFolder, *, is_lora: bool) -> str:
     load = f'pipeline = DiffusionPipeline.from_pretrained("{base}")\npipeline.load_lora_weights("weights")'
     if not is_lora:
         load = 'pipeline = DiffusionPipeline.from_pretrained("weights")'
-    note = "\n(`mini` is embedded in brushwork: its folder is `brushwork/assets/mini`.)" if base == "mini" and is_lora else ""
+    note = (
+        "\n(`mini` is embedded in brushwork: its folder is `brushwork/assets/mini`.)"
+        if base == "mini" and is_lora
+        else ""
+    )
     return (
         f'```bash\nbrushwork generate {run.path.name} "{prompt}"\n```\n\n'
         f"```python\nfrom diffusers import DiffusionPipeline\n\n{load}\n"

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brushwork.errors import ModelError
 from brushwork.runs import replacing
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
 TENSORS, TREE = "state.safetensors", "state.json"
@@ -73,6 +74,12 @@ def keep(folder: Path, limit: int | None) -> None:
         shutil.rmtree(doomed)
 
 
+def clean(folder: Path) -> None:
+    """Remove what a kill in the middle of ``save`` or ``keep`` left behind."""
+    for each in folder.glob(".*"):
+        shutil.rmtree(each)
+
+
 def sort_header(path: Path) -> None:
     """Write a safetensors file's metadata in alphabetical order: the same weights then are the same bytes.
 
@@ -89,7 +96,7 @@ def sort_header(path: Path) -> None:
         temporary.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + length :])
 
 
-def _split(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401  (a tree of anything)
+def _split(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     """Replace tensors by their names; keys of dicts keep their type through a tag."""
     import torch
 
@@ -107,7 +114,7 @@ def _split(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:  # noqa: A
     raise TypeError(message)
 
 
-def _join(tree: dict[str, Any], tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401
+def _join(tree: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
     if "tensor" in tree:
         return tensors[tree["tensor"]]
     if "dict" in tree:

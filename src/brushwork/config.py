@@ -39,9 +39,7 @@ if TYPE_CHECKING:
 PRESETS = Path(__file__).parent / "presets"
 
 # YAML 1.1 reads a bare `no` as False; the field's word for "no mixed precision" is "no".
-Precision = Annotated[
-    Literal["no", "fp16", "bf16"], BeforeValidator(lambda value: "no" if value is False else value)
-]
+Precision = Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(lambda value: "no" if value is False else value)]
 
 
 class Settings(BaseModel):
@@ -55,12 +53,12 @@ class PluginSettings(Settings):
 
     type: str
 
-    def build(self, *args: Any) -> Any:  # noqa: ANN401  (each axis narrows it)
+    def build(self, *args: Any) -> Any:
         """Build what these settings describe."""
         raise NotImplementedError(self.type)
 
 
-def _plugin(axis: registry.Axis) -> Any:  # noqa: ANN401  (an annotation for pydantic)
+def _plugin(axis: registry.Axis) -> Any:
     """Annotate a field whose ``type`` key names a module of ``axis`` that validates the rest."""
 
     def choose(value: object) -> object:
@@ -102,7 +100,9 @@ class OptimizerConfig(Settings):
     lr_scheduler: Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial"] = Field(
         "constant", description="The course of the rate after the warm-up."
     )
-    lr_warmup_steps: NonNegativeInt = Field(0, description="Steps over which the rate rises from zero, in any schedule.")
+    lr_warmup_steps: NonNegativeInt = Field(
+        0, description="Steps over which the rate rises from zero, in any schedule."
+    )
     lr_num_cycles: PositiveInt = Field(1, description="How often cosine_with_restarts starts again.")
     lr_power: PositiveFloat = Field(1.0, description="The exponent of polynomial.")
     lr_end: NonNegativeFloat = Field(0.0, description="The rate at which linear and polynomial end.")
@@ -160,7 +160,8 @@ class Config(Settings):
     revision: str | None = Field(None, description="The hub revision of the base.")
     name: str | None = Field(None, description="A word for the run folder's name; default: the method.")
     base_config: str | None = Field(
-        None, description="Where a single file's configs and tokenizer come from: a folder or hub id; default: inferred."
+        None,
+        description="Where a single file's configs and tokenizer come from: a folder or hub id; default: inferred.",
     )
     method: MethodPart = Field(description="What is trained.")
     data: SourcePart = Field(description="What it is trained on.")
@@ -186,7 +187,9 @@ class _Loader(yaml.SafeLoader):
         keys = [key.value for key, _ in node.value]
         for key, _ in node.value:
             if keys.count(key.value) > 1:
-                raise yaml.constructor.ConstructorError(problem=f"{key.value!r} is given twice", problem_mark=key.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{key.value!r} is given twice", problem_mark=key.start_mark
+                )
         return super().construct_mapping(node, deep)
 
 
@@ -265,7 +268,7 @@ def load(
     *,
     method: str | None = None,
     overrides: Sequence[str] = (),
-    **top: Any,  # noqa: ANN401  (any top-level part: base, data, train ...)
+    **top: Any,
 ) -> Config:
     """Build the configuration: defaults < preset of the method < recipe < ``top`` < ``overrides``.
 

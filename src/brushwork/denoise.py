@@ -25,9 +25,7 @@ DECODED_AT_ONCE = 1 << 20
 """Pixels; the decoder needs far more memory for a pixel than the denoiser."""
 
 
-def pictures(
-    family: Family, requests: Sequence[Request], tell: Callable[[float], None]
-) -> list[PIL.Image.Image]:
+def pictures(family: Family, requests: Sequence[Request], tell: Callable[[float], None]) -> list[PIL.Image.Image]:
     """Draw requests whose settings are equal.
 
     Args:
@@ -124,9 +122,7 @@ def _guided(request: Request) -> bool:
     return request.guidance_scale not in (0, 1)
 
 
-def _predict(
-    family: Family, latents: Tensor, timestep: Tensor, conditioning: Conditioning, request: Request
-) -> Tensor:
+def _predict(family: Family, latents: Tensor, timestep: Tensor, conditioning: Conditioning, request: Request) -> Tensor:
     """Return the prediction with guidance (arXiv:2207.12598, equation 6), in float32."""
     import torch
 

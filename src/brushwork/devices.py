@@ -1,7 +1,7 @@
 """Where and in which number format a model runs.
 
-    device = resolve_device("auto")                 # "cuda", "mps" or "cpu"
-    dtype = resolve_dtype("bf16", device)
+device = resolve_device("auto")                 # "cuda", "mps" or "cpu"
+dtype = resolve_dtype("bf16", device)
 """
 
 from __future__ import annotations

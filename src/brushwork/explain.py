@@ -1,7 +1,7 @@
 """Says what is wrong with a configuration, one line for each mistake, with the nearest right word.
 
-    recipe.yaml: method.rnak is not a known key. Did you mean rank?
-    recipe.yaml: train.max_train_steps: should be a valid integer (it is 'many')
+recipe.yaml: method.rnak is not a known key. Did you mean rank?
+recipe.yaml: train.max_train_steps: should be a valid integer (it is 'many')
 """
 
 from __future__ import annotations

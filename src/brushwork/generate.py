@@ -90,7 +90,7 @@ class OnStep(Protocol):
         """Say how far drawing is; both numbers count steps of single pictures."""
 
 
-def draw(  # noqa: PLR0913  (what the infotext needs to know of the model)
+def draw(
     family: Family,
     requests: Iterable[Request],
     *,

@@ -1,7 +1,7 @@
 """Pictures: from encoded bytes to RGB, to a square of pixels, to the numbers that a model is trained on.
 
-    image = decode(Path("cat.jpg").read_bytes(), name="cat.jpg")
-    pixels = to_pixels(square(image, 512, centre=True, flip=False))     # float32 (3, 512, 512) in [-1, 1]
+image = decode(Path("cat.jpg").read_bytes(), name="cat.jpg")
+pixels = to_pixels(square(image, 512, centre=True, flip=False))     # float32 (3, 512, 512) in [-1, 1]
 """
 
 from __future__ import annotations

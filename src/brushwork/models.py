@@ -196,10 +196,16 @@ def _split(text: str) -> list[str]:
     parts = []
     while pieces:
         heads = {count: "+".join(pieces[:count]) for count in range(len(pieces), 1, -1)}
-        length = next((count for count, head in heads.items() if _exists(head) or _exists(head.rpartition("@")[0])), 1)
+        length = next((count for count, head in heads.items() if _exists(head) or _exists(_unweighted(head))), 1)
         parts.append("+".join(pieces[:length]).strip())
         pieces = pieces[length:]
     return parts
+
+
+def _unweighted(text: str) -> str:
+    """Return what stands before the ``@`` of a single adapter, else ""."""
+    name, _, weight = text.rpartition("@")
+    return "" if "+" in weight else name
 
 
 def _exists(text: str) -> bool:

@@ -1,8 +1,8 @@
 """Progress for people, on stderr: a moving bar on a terminal, a line now and then elsewhere.
 
-    with bar("encoding pictures", total=100) as advance:
-        for picture in pictures:
-            advance(1, "12 pictures/s")
+with bar("encoding pictures", total=100) as advance:
+for picture in pictures:
+advance(1, "12 pictures/s")
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def silence(silent: bool = True) -> None:  # noqa: FBT001, FBT002  (reads well: 
 def note(text: str) -> None:
     """Print a line for people."""
     if not _silent:
-        print(text, file=sys.stderr, flush=True)
+        print(text, file=sys.stderr, flush=True)  # noqa: T201  (this is the one place that prints)
 
 
 @contextmanager
@@ -55,7 +55,14 @@ def bar(what: str, total: int, start: int = 0) -> Iterator[Advance]:
 @contextmanager
 def _moving(what: str, total: int, start: int) -> Iterator[Advance]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description:<24}"),

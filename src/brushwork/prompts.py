@@ -25,9 +25,7 @@ def embedded() -> list[str]:
     return sorted(path.stem for path in EMBEDDED.glob("*.txt"))
 
 
-def resolve(
-    value: str | Sequence[str], fallback: Sequence[str] = (), *, key: str = "validation.prompts"
-) -> list[str]:
+def resolve(value: str | Sequence[str], fallback: Sequence[str] = (), *, key: str = "validation.prompts") -> list[str]:
     """Return the prompts that a setting stands for.
 
     Args:

@@ -10,6 +10,7 @@ Everything is written to a temporary name and renamed, so a kill leaves either t
 from __future__ import annotations
 
 import datetime
+import fcntl
 import json
 import os
 import secrets
@@ -62,7 +63,7 @@ def write_json(path: Path, value: object) -> None:
         temporary.write_text(json.dumps(_finite(value), indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _finite(value: Any) -> Any:  # noqa: ANN401  (any JSON value)
+def _finite(value: Any) -> Any:
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):  # noqa: PLR0124
         return None
     if isinstance(value, dict):
@@ -112,7 +113,7 @@ class RunFolder:
         path = self.path / "run.json"
         return json.loads(path.read_text("utf-8")) if path.is_file() else {"status": "created"}
 
-    def update(self, **changes: Any) -> None:  # noqa: ANN401  (JSON values)
+    def update(self, **changes: Any) -> None:
         """Change keys of run.json."""
         write_json(self.path / "run.json", {**self.record, **changes})
 
@@ -139,6 +140,25 @@ class RunFolder:
         with replacing(self.path / "steps.jsonl") as temporary:
             temporary.write_text("".join(json.dumps(step) + "\n" for step in kept), "utf-8")
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Within this context no other process may work on the run; the lock goes with the process that holds it.
+
+        Raises:
+            UserError: Another process does.
+        """
+        with (self.path / ".lock").open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                message = f"{self.path}: process {file.read().strip() or '?'} is working on this run. Wait for it, or stop it."
+                raise UserError(message) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
     @property
     def weights(self) -> Path:
         """Where the method's artefact lies."""
@@ -159,7 +179,11 @@ def check_free(out: str | Path) -> Path:
     """
     path = Path(out)
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
-        hint = " Add --resume to go on with it, or choose another folder." if (path / "config.yaml").is_file() else " Choose another."
+        hint = (
+            " Add --resume to go on with it, or choose another folder."
+            if (path / "config.yaml").is_file()
+            else " Choose another."
+        )
         message = f"--out: {str(path)!r} exists and is not empty.{hint}"
         raise UserError(message)
     return path

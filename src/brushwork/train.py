@@ -351,6 +351,7 @@ class Trainer:
         """
         import torch
 
+        checkpoints.clean(run.path / "checkpoints")
         folder = checkpoints.latest(run.path / "checkpoints")
         run.forget_after(int(folder.name) if folder else 0)
         if folder is None:

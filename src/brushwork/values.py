@@ -132,7 +132,7 @@ class Family(Protocol):
     def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the denoiser on noisy latents (B, C, H, W) at integer timesteps (B,)."""
 
-    def pipeline(self) -> Any:  # noqa: ANN401  (a diffusers pipeline; diffusers is imported late)
+    def pipeline(self) -> Any:
         """Return a diffusers pipeline around the same modules (nothing is copied)."""
 
     def save(self, folder: Path) -> None:

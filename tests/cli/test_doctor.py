@@ -7,7 +7,6 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-import pytest
 from huggingface_hub import constants
 
 from brushwork import families
@@ -15,6 +14,8 @@ from brushwork.cli import doctor, run
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 
 def findings(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, str]]:

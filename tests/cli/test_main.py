@@ -51,7 +51,9 @@ class TestHelp:
             assert f"{name} {cli._summary(cli._modules()[name])}" in text
 
     def test_it_takes_less_than_250_ms_and_imports_no_torch(self) -> None:
-        code = "import sys; from brushwork.cli import run; run(['--help']); print('torch' in sys.modules, file=sys.stderr)"
+        code = (
+            "import sys; from brushwork.cli import run; run(['--help']); print('torch' in sys.modules, file=sys.stderr)"
+        )
         seconds = []
         for _ in range(5):
             began = time.perf_counter()
@@ -61,7 +63,10 @@ class TestHelp:
         assert min(seconds) < 0.25
 
     def test_it_imports_no_command(self) -> None:
-        code = "import sys; from brushwork.cli import run; run(['--help']); print([m for m in sys.modules if 'brushwork.cli.' in m])"
+        code = (
+            "import sys; from brushwork.cli import run; run(['--help']);"
+            "print([name for name in sys.modules if name.startswith('brushwork.cli.')])"
+        )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == "[]"
 
@@ -116,7 +121,11 @@ class TestMistakes:
             (UserError("wrong"), 2, "error: wrong\n"),
             (UserError("error: wrong"), 2, "error: wrong\n"),
             (Diverged("step 3"), 1, "error: step 3\n"),
-            (OSError(errno.ENOSPC, "No space left on device", "run.json"), 1, "error: No space left on device: run.json\n"),
+            (
+                OSError(errno.ENOSPC, "No space left on device", "run.json"),
+                1,
+                "error: No space left on device: run.json\n",
+            ),
             (KeyboardInterrupt(), 130, "\nerror: interrupted\n"),
         ],
     )
@@ -139,7 +148,9 @@ class TestMistakes:
             RunFolder.create(load({"data": "photos/"}), f"runs/{index}")
         reading, writing = os.pipe()
         os.close(reading)
-        done = subprocess.run([*BRUSHWORK, "runs", "list"], stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            [*BRUSHWORK, "runs", "list"], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+        )
         os.close(writing)
         assert (done.returncode, done.stderr) == (1, "")
 
@@ -155,5 +166,8 @@ class TestExports:
             brushwork.trian  # type: ignore[attr-defined]  # noqa: B018
 
     def test_train_stays_the_function_when_the_module_of_that_name_is_imported(self) -> None:
-        code = "import brushwork, brushwork.train; from brushwork.train import steps; assert brushwork.train.__module__ == 'brushwork.api'"
+        code = (
+            "import brushwork, brushwork.train; from brushwork.train import steps;"
+            "assert brushwork.train.__module__ == 'brushwork.api'"
+        )
         subprocess.run([sys.executable, "-c", code], check=True)

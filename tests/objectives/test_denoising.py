@@ -57,7 +57,9 @@ def test_a_perfect_prediction_has_no_loss() -> None:
 
 def test_min_snr_leaves_noisy_steps_alone_and_damps_clean_ones() -> None:
     a = torch.tensor([0.1, 0.5, 0.99], dtype=torch.float64)  # SNR 1/9, 1, 99
-    torch.testing.assert_close(min_snr_weights(a, "epsilon", 5.0), torch.tensor([1.0, 1.0, 5 / 99], dtype=torch.float64))
+    torch.testing.assert_close(
+        min_snr_weights(a, "epsilon", 5.0), torch.tensor([1.0, 1.0, 5 / 99], dtype=torch.float64)
+    )
 
 
 def test_another_prediction_than_the_bases_is_refused_unless_forced() -> None:

@@ -12,7 +12,7 @@ Conventions that hold for every command:
 - Results go to stdout; progress, notes and errors go to stderr. With ``--json`` stdout holds one JSON document and
   nothing else, so that ``brushwork ... --json | jq`` works.
 - Exit codes: 0 done, 1 failed while running (or nobody reads the output), 2 the request was wrong, 130 interrupted.
-- A mistake of the user is one to three lines on stderr that begin with ``error:``. A traceback means a bug in brushwork.
+- A mistake of the user is one to three lines on stderr that begin with ``error:``. A traceback is a bug in brushwork.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class Finding:
 @click.command()
 @json_option
 @click.pass_context
-def command(ctx: click.Context, as_json: bool) -> None:  # noqa: FBT001  (click passes flags so)
+def command(ctx: click.Context, as_json: bool) -> None:
     """Check this machine: versions, devices, memory, network, embedded assets, places to write.
 
     Exits with 1 when something would keep brushwork from working.
@@ -105,7 +105,9 @@ def _hub() -> Finding:
     thread.join(HUB_SECONDS)
     answer = answers[0] if answers else f"no answer within {HUB_SECONDS:g} s"
     if answer:
-        advice = "Only mini, local folders and what is in the hub's cache can be used. Set HF_HUB_OFFLINE=1 to skip asking."
+        advice = (
+            "Only mini, local folders and what is in the hub's cache can be used. Set HF_HUB_OFFLINE=1 to skip asking."
+        )
         return Finding("hub", "note", f"{constants.ENDPOINT} cannot be reached: {answer}", advice)
     token = "a token is set" if get_token() else "no token: gated models need HF_TOKEN"
     return Finding("hub", "ok", f"{constants.ENDPOINT} answers; {token}")

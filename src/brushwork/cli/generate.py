@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     "--precision", default="no", type=click.Choice(["no", "bf16", "fp16"]), help="no: float32.", show_default=True
 )
 @json_option
-def command(  # noqa: PLR0913, PLR0917  (the options of the command)
+def command(
     model: str,
     prompts: tuple[str, ...],
     number: int,
@@ -51,7 +51,7 @@ def command(  # noqa: PLR0913, PLR0917  (the options of the command)
     batch_size: int,
     device: str,
     precision: Any,
-    as_json: bool,  # noqa: FBT001  (click passes flags so)
+    as_json: bool,
     **settings: Any,
 ) -> None:
     """Draw each PROMPT with MODEL and write OUT/<index>-<seed>.png.
@@ -89,9 +89,7 @@ def _requests(prompts: Sequence[str], seeds: range, **settings: Any) -> list[Req
     return [Request(prompt=prompt, seed=seed, **common) for prompt in prompts for seed in seeds]
 
 
-def _draw(
-    model: LoadedModel, requests: list[Request], out: Path, batch_size: int, quiet: bool  # noqa: FBT001  (--json)
-) -> list[dict[str, Any]]:
+def _draw(model: LoadedModel, requests: list[Request], out: Path, batch_size: int, quiet: bool) -> list[dict[str, Any]]:
     from brushwork import generate, infotext, progress
 
     written: list[dict[str, Any]] = []

@@ -9,7 +9,7 @@ from brushwork.cli import json_option, print_json
 
 @click.command()
 @json_option
-def command(as_json: bool) -> None:  # noqa: FBT001  (click passes flags so)
+def command(as_json: bool) -> None:
     """List embedded bases, the runs in runs/, and the diffusers pipelines in the hub's cache."""
     from brushwork import models
 

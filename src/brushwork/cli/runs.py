@@ -23,7 +23,7 @@ def command() -> None:
 @command.command("list")
 @click.argument("folder", default="runs", type=click.Path(file_okay=False, path_type=Path))
 @json_option
-def list_runs(folder: Path, as_json: bool) -> None:  # noqa: FBT001  (click passes flags so)
+def list_runs(folder: Path, as_json: bool) -> None:
     """List the runs in FOLDER (default: runs), oldest first."""
     from brushwork import runs
 
@@ -39,7 +39,7 @@ def list_runs(folder: Path, as_json: bool) -> None:  # noqa: FBT001  (click pass
 @command.command("show")
 @click.argument("run", type=click.Path(path_type=Path))
 @json_option
-def show_run(run: Path, as_json: bool) -> None:  # noqa: FBT001  (click passes flags so)
+def show_run(run: Path, as_json: bool) -> None:
     """Show the record, the metrics and the configuration of RUN: a folder, or its name below runs."""
     from brushwork import runs
     from brushwork.config import to_yaml

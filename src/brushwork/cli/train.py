@@ -20,7 +20,7 @@ from brushwork.cli import json_option, print_json
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, from its own configuration.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print the resolved configuration and the plan, stop.")
 @json_option
-def command(  # noqa: PLR0913  (the options of the command line)
+def command(
     recipe_and_overrides: tuple[str, ...],
     method: str | None,
     base: str | None,
@@ -28,11 +28,11 @@ def command(  # noqa: PLR0913  (the options of the command line)
     steps: int | None,
     seed: int | None,
     out: Path | None,
-    resume: bool,  # noqa: FBT001  (click passes flags so)
-    dry_run: bool,  # noqa: FBT001
-    as_json: bool,  # noqa: FBT001
+    resume: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
-    """Train on a data set, then measure and report.
+    r"""Train on a data set, then measure and report.
 
     A recipe is a YAML file; key.path=value changes single keys of it, and the options change the commonest ones.
 

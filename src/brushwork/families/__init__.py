@@ -104,8 +104,8 @@ def _describe_folder(base: str, path: Path) -> Described:
 def _describe_file(base: str, path: Path, config: str | None) -> Described:
     if path.suffix != ".safetensors":
         message = (
-            f"base: {base!r} is not a .safetensors file. Pickled checkpoints can run code when they are opened, so they "
-            f"are not loaded; ask the author for a .safetensors version."
+            f"base: {base!r} is not a .safetensors file. Pickled checkpoints can run code when they are opened, so "
+            f"they are not loaded; ask the author for a .safetensors version."
         )
         raise ModelError(message)
     from safetensors import SafetensorError, safe_open
@@ -121,16 +121,27 @@ def _describe_file(base: str, path: Path, config: str | None) -> Described:
 def _fetch(base: str, revision: str | None) -> Path:
     """Download a hub repository: configs, tokenizers and safetensors weights, never pickles or code."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     wanted = ["*.json", "*.txt", "*.safetensors", "*.model"]
-    unwanted = ["*.bin", "*.ckpt", "*.pt", "*.py", "*.msgpack", "*.onnx*", "safety_checker/*", "*.fp16.safetensors", "v1-*.safetensors", "v2-*.safetensors"]
+    unwanted = [
+        "*.bin",
+        "*.ckpt",
+        "*.pt",
+        "*.py",
+        "*.msgpack",
+        "*.onnx*",
+        "safety_checker/*",
+        "*.fp16.safetensors",
+        "v1-*.safetensors",
+        "v2-*.safetensors",
+    ]
     try:
         return Path(snapshot_download(base, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted))
     except (LocalEntryNotFoundError, ConnectionError, OSError, HfHubHTTPError, HFValidationError) as error:
         reason = str(error).strip().splitlines()[0]
         message = (
             f"base: {base!r} is neither a folder here nor in the hub's cache, and fetching it failed: {reason}\n"
-            f"Check the spelling and the network, set HF_TOKEN for a gated model, or use base=mini, which needs no network."
+            "Check the spelling and the network, set HF_TOKEN for a gated model, or use base=mini, which needs none."
         )
         raise ModelError(message) from error

@@ -61,7 +61,7 @@ def _from_folder(described: Described, dtype: torch.dtype) -> dict[str, Any]:
     except OSError as error:
         message = (
             f"base: {described.asked!r} is incomplete: {str(error).splitlines()[0]}\n"
-            f"A Stable Diffusion folder has unet, vae, text_encoder, tokenizer and scheduler, with .safetensors weights."
+            "A Stable Diffusion folder has unet, vae, text_encoder, tokenizer and scheduler, with .safetensors weights."
         )
         raise ModelError(message) from error
 
@@ -81,7 +81,8 @@ def _from_file(described: Described, dtype: torch.dtype) -> dict[str, Any]:
         )
     except (OSError, ValueError, KeyError) as error:
         message = (
-            f"base: {described.asked!r} could not be read as a Stable Diffusion checkpoint: {str(error).splitlines()[0]}\n"
+            f"base: {described.asked!r} could not be read as a Stable Diffusion checkpoint: "
+            f"{str(error).splitlines()[0]}\n"
             f"A single file holds weights only; its configs and tokenizer are fetched from the hub. Without a network, "
             f"name a diffusers folder of the same architecture as base_config."
         )
@@ -100,9 +101,9 @@ class StableDiffusion:
         from diffusers import DDPMScheduler
 
         self.device = device
-        self.unet: UNet2DConditionModel = parts["unet"].to(device).eval().requires_grad_(False)
-        self.vae: AutoencoderKL = parts["vae"].to(device).eval().requires_grad_(False)
-        self.text_encoder: CLIPTextModel = parts["text_encoder"].to(device).eval().requires_grad_(False)
+        self.unet: UNet2DConditionModel = parts["unet"].to(device).eval().requires_grad_(requires_grad=False)
+        self.vae: AutoencoderKL = parts["vae"].to(device).eval().requires_grad_(requires_grad=False)
+        self.text_encoder: CLIPTextModel = parts["text_encoder"].to(device).eval().requires_grad_(requires_grad=False)
         self.tokenizer: CLIPTokenizer = parts["tokenizer"]
         self.scheduler_config: dict[str, Any] = parts["scheduler"]
         self.prediction = cast("Prediction", self.scheduler_config.get("prediction_type", "epsilon"))
@@ -164,7 +165,7 @@ class StableDiffusion:
         """Run the UNet."""
         return cast("Tensor", self.unet(latents, timesteps, conditioning.tensors["states"], return_dict=False)[0])
 
-    def pipeline(self) -> Any:  # noqa: ANN401  (a diffusers pipeline)
+    def pipeline(self) -> Any:
         """Return a StableDiffusionPipeline around these very modules."""
         from diffusers import DDIMScheduler, StableDiffusionPipeline
 

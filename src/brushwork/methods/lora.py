@@ -86,7 +86,9 @@ class Lora:
         if unmatched:
             field = "method.targets" if name == "denoiser" else "method.text_encoder_targets"
             linear = sorted({_short(key) for key, each in module.named_modules() if type(each).__name__ == "Linear"})
-            message = f"{field}: no layer's name ends in {', '.join(unmatched)}. Linear layers here: {', '.join(linear)}."
+            message = (
+                f"{field}: no layer's name ends in {', '.join(unmatched)}. Linear layers here: {', '.join(linear)}."
+            )
             raise ConfigError(message)
         module.add_adapter(
             LoraConfig(

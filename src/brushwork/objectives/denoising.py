@@ -1,9 +1,9 @@
 """The denoising loss: predict the noise, or the velocity, that was mixed into clean latents.
 
-    x_t = sqrt(a_t) x0 + sqrt(1 - a_t) noise               (DDPM, Ho et al. 2020, eq. 4; a_t is alphas_cumprod)
-    epsilon target: noise
-    v target: sqrt(a_t) noise - sqrt(1 - a_t) x0            (Salimans & Ho 2022, appendix D)
-    min-SNR weight: min(SNR, gamma) / SNR, for v / (SNR + 1)  (Hang et al. 2023, section 3.4)
+x_t = sqrt(a_t) x0 + sqrt(1 - a_t) noise               (DDPM, Ho et al. 2020, eq. 4; a_t is alphas_cumprod)
+epsilon target: noise
+v target: sqrt(a_t) noise - sqrt(1 - a_t) x0            (Salimans & Ho 2022, appendix D)
+min-SNR weight: min(SNR, gamma) / SNR, for v / (SNR + 1)  (Hang et al. 2023, section 3.4)
 """
 
 from __future__ import annotations

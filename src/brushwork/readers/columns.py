@@ -1,7 +1,7 @@
 """Which column holds what: named by the user, or found by its name, never guessed among several.
 
-    >>> choose(["image", "text"], ["text"], None, CAPTIONS, "pets")
-    'text'
+>>> choose(["image", "text"], ["text"], None, CAPTIONS, "pets")
+'text'
 """
 
 from __future__ import annotations

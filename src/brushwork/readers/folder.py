@@ -1,8 +1,8 @@
 """A folder of pictures, however deep, each with a caption in a text file beside it.
 
-    photos/
-      cat.jpg  cat.txt
-      dogs/rex.png  dogs/rex.caption
+photos/
+cat.jpg  cat.txt
+dogs/rex.png  dogs/rex.caption
 """
 
 # A path is a plain string here, so that a million of them fit in memory.
@@ -25,7 +25,6 @@ PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tiff", ".tif",
 CAPTIONS = (".txt", ".caption")
 NOT_READ = frozenset({".heic", ".heif", ".jxl", ".psd", ".svg", ".raw", ".cr2", ".nef", ".dng", ".eps"})
 """Pictures to people, but not to us: worth a word when they are left out."""
-
 
 
 def read(folder: Path, files: Sequence[str], suffixes: Sequence[str] = CAPTIONS) -> FileRows:

@@ -1,6 +1,6 @@
 """A folder of pictures with one table of captions: ``metadata.jsonl``, ``metadata.csv`` or ``metadata.parquet``.
 
-    {"file_name": "cats/tom.jpg", "text": "a grey cat"}
+{"file_name": "cats/tom.jpg", "text": "a grey cat"}
 """
 
 # A path is a plain string here, so that a million of them fit in memory.

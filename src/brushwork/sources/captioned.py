@@ -1,8 +1,8 @@
 """Pictures with captions: a folder, a table in a folder, a saved data set, or one from the hub.
 
-    source = Config(path="engravings").build()
-    source.verify()                                 # decodes every picture once
-    source[0].caption
+source = Config(path="engravings").build()
+source.verify()                                 # decodes every picture once
+source[0].caption
 """
 
 from __future__ import annotations
