@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def request(base: Path, data: Path, **changes: Any) -> dict[str, Any]:
+def request(base: Path, data: Path, /, **changes: Any) -> dict[str, Any]:
     tree: dict[str, Any] = {
         "base": str(base),
         "method": {"type": "lora", "rank": 2},
@@ -149,3 +149,19 @@ def test_a_run_that_fails_says_so_in_its_record(tiny_sd: Path, tiny_data: Path, 
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["status"] == "failed"
     assert "is not a number" in record["failure"]
+
+
+def test_two_processes_do_not_work_on_one_run(tiny_sd: Path, tiny_data: Path, tmp_path: Path) -> None:
+    config = request(tiny_sd, tiny_data)
+    run = api.RunFolder.create(api.configs.load(config), tmp_path / "run")
+    with run.locked(), pytest.raises(UserError, match=f"process {os.getpid()} is working on this run"):
+        api.resume(run.path)
+    assert not (run.path / "run.json").exists()
+
+
+def test_what_a_kill_left_behind_is_removed_on_resume(tiny_sd: Path, tiny_data: Path, tmp_path: Path) -> None:
+    config = request(tiny_sd, tiny_data)
+    run = api.RunFolder.create(api.configs.load(config), tmp_path / "run")
+    (run.path / "checkpoints" / ".2-abc" / "2").mkdir(parents=True)
+    api.resume(run.path, evaluate=False)
+    assert sorted(each.name for each in (run.path / "checkpoints").iterdir()) == ["2", "4"]

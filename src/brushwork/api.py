@@ -151,8 +151,8 @@ def _carry_out(config: Config, folder: Callable[[Config], RunFolder], *, evaluat
     trainer.warnings += warnings
     run = Run(folder(trainer.config).path)
     seconds = {**run.record.get("seconds", {}), "prepare": time.monotonic() - began}
-    run.update(**_opening(trainer), started=run.record.get("started", _now()), seconds=seconds)
     with run.locked(), _recording_failure(run):
+        run.update(**_opening(trainer), started=run.record.get("started", _now()), seconds=seconds)
         _loop(trainer, run)
         del trainer
         if evaluate:
