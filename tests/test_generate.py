@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ACROSS_BATCHES = 1
-"""Levels of 255 by which a picture may differ when drawn in another batch (measured: 0 on this model)."""
+"""Levels of 255 by which a picture may differ when drawn in another batch (measured: 1 on this model, from the order of sums)."""
 
 
 @pytest.fixture
@@ -300,4 +300,4 @@ def test_in_bfloat16_the_noise_is_that_of_float32(tiny_sd: Path) -> None:
     half = families.load(str(tiny_sd), dtype=torch.bfloat16)
     full = families.load(str(tiny_sd))
     one, other = (pixels(generate.draw(each, requests(1, sampler="Euler a", guidance_scale=1)))[0] for each in (half, full))
-    assert np.abs(one - other).mean() < 25, "another noise would give an unrelated picture"
+    assert np.abs(one - other).mean() < 2, "measured: 0.3; with other noise: 37"
