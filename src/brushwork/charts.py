@@ -50,7 +50,7 @@ class Scale:
         return self.start + share * (self.end - self.start)
 
 
-def line_chart(title: str, series: Sequence[Series], *, x: str, y: str) -> Markup:
+def line_chart(title: str, series: Sequence[Series], *, x: str, y: str, from_zero: bool = False) -> Markup:
     """Draw series over a common axis; values that are not finite are left out.
 
     Args:
@@ -58,6 +58,7 @@ def line_chart(title: str, series: Sequence[Series], *, x: str, y: str) -> Marku
         series: Drawn in this order.
         x: What the horizontal axis shows, with its unit.
         y: What the vertical axis shows, with its unit.
+        from_zero: Begin the vertical axis at zero even when that is far below.
     """
     series = [Series(each.name, thin(finite(each.points)), each.form) for each in series]
     series = [each for each in series if each.points]
@@ -65,8 +66,8 @@ def line_chart(title: str, series: Sequence[Series], *, x: str, y: str) -> Marku
         return Markup()
     across = Scale(*_padded([place for each in series for place, _ in each.points]), LEFT, WIDTH - RIGHT)
     power = _power(max(abs(value) for each in series for _, value in each.points))
-    heights = _heights(series)
-    up = Scale(*heights, HEIGHT - BOTTOM, TOP)
+    low, high = _heights(series)
+    up = Scale(0.0 if from_zero else low, high, HEIGHT - BOTTOM, TOP)
     label = f"{y} (\N{MULTIPLICATION SIGN}10{str(power).translate(SUPERSCRIPT)})" if power else y
     parts = [*_axes(across, up, x, power), _element("text", "unit", label, x=LEFT, y=16)]
     parts += [element for each in series for element in _drawn(each, across, up)]
@@ -147,7 +148,7 @@ def _axes(across: Scale, up: Scale, x: str, power: int) -> list[Markup]:
 
 def _drawn(series: Series, across: Scale, up: Scale) -> list[Markup]:
     # What lies above the range (an outlier of a faint series) is drawn at its edge.
-    places = [(across(place), max(TOP - 4.0, up(value))) for place, value in series.points]
+    places = [(across(place), max(float(TOP), up(value))) for place, value in series.points]
     path = " ".join(f"{left:.1f},{top:.1f}" for left, top in places)
     line = _element("polyline", series.form, points=path)
     marked = series.form == "dots" or len(places) == 1

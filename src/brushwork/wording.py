@@ -1,0 +1,230 @@
+"""What the numbers say, in sentences that can be quoted: every claim with its n, its interval and its p.
+
+similarity_sentences(results, "target")
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from brushwork.metrics import find
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from brushwork.metrics import PromptSet, Result
+
+MINUS, TIMES, NARROW = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{NARROW NO-BREAK SPACE}"
+CONFIDENCE = f"95{NARROW}%"
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+LEVEL = 0.05
+LEAST_DECIMAL = 0.001
+"""Below, a p-value is written as a power of ten."""
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Write a number with a real minus sign; a dash for what is not a number."""
+    if value is None or not math.isfinite(value):
+        return "\N{EN DASH}"
+    text = f"{value:.{digits}f}"
+    return text.replace("-", MINUS) if float(text) else text.lstrip("-")
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """Write a difference: always with its sign, except zero."""
+    text = number(value, digits)
+    positive = value is not None and value > 0 and text.strip("0.") != ""
+    return f"+{text}" if positive else text
+
+
+def span(interval: Sequence[float] | None, digits: int = 3) -> str:
+    """Write an interval of differences."""
+    return "\N{EN DASH}" if interval is None else f"{signed(interval[0], digits)} to {signed(interval[1], digits)}"
+
+
+def p_text(p: float | None) -> str:
+    """Write a p-value: two digits that count, a power of ten when it is very small."""
+    if p is None:
+        return "\N{EN DASH}"
+    if p >= LEAST_DECIMAL:
+        # The smallest p are powers of two: 0.0625 must not become 0.062, as rounding to even would have it.
+        return f"{p + 1e-9:.{max(2, 1 - math.floor(math.log10(p)))}f}"
+    digit, _, power = f"{p:.0e}".partition("e")
+    return f"{digit}{NARROW}{TIMES}{NARROW}10{str(int(power)).translate(SUPERSCRIPT)}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Write ``1 prompt``, ``2 prompts``, thousands in groups."""
+    return f"{grouped(count)} {noun}" if count == 1 else f"{grouped(count)} {noun}s"
+
+
+def grouped(count: float) -> str:
+    """Write a whole number with its thousands apart."""
+    return f"{count:,.0f}".replace(",", NARROW)
+
+
+def duration(seconds: float | None) -> str:
+    """Write seconds for people.
+
+    >>> duration(161.4)
+    '2 min 41 s'
+    """
+    if seconds is None:
+        return "\N{EN DASH}"
+    if seconds < 10:  # noqa: PLR2004  (a tenth matters below)
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def size(count: float | None) -> str:
+    """Write bytes in decimal units.
+
+    >>> size(1_850_000)
+    '1.9 MB'
+    """
+    if count is None:
+        return "\N{EN DASH}"
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}" if count >= 99.5 * factor else f"{count / factor:.1f} {unit}"
+    return f"{count:.0f} bytes"
+
+
+def curly(text: str) -> str:
+    """Write apostrophes as a book does."""
+    return text.replace("'", "\N{RIGHT SINGLE QUOTATION MARK}")
+
+
+def similarity_sentences(results: Sequence[Result], prompt_set: PromptSet) -> list[str]:
+    """Say how CLIP similarity changed on a prompt set, and what that shows; nothing when it was not measured."""
+    base, tuned = find(results, "clip", "base", prompt_set), find(results, "clip", "tuned", prompt_set)
+    change = find(results, "clip", "difference", prompt_set)
+    if base is None or tuned is None or change is None:
+        return []
+    prompts = len(change.details["prompts"])
+    noun = "control prompt" if prompt_set == "control" else "prompt"
+    told = (
+        f"Over {counted(prompts, noun)} with {counted(change.n // prompts, 'seed')} each "
+        f"({counted(change.n, 'pair')} at identical seeds and settings), the cosine similarity of picture and prompt "
+        f"{_moved(base, tuned, change)}, a paired difference of {signed(change.value)}{_interval(change)}. "
+        f"{_test(change, prompts)}"
+    )
+    return [told, similarity_verdict(change)]
+
+
+def _moved(base: Result, tuned: Result, change: Result) -> str:
+    if change.value == 0:
+        return f"stayed at {number(base.value)}"
+    verb = "rose" if change.value > 0 else "fell"
+    return f"{verb} from {number(base.value)} to {number(tuned.value)}"
+
+
+def _interval(result: Result) -> str:
+    if result.interval is None:
+        return " (no interval: a single prompt)"
+    return f" ({CONFIDENCE} interval {span(result.interval)}, cluster bootstrap over prompts)"
+
+
+def _test(result: Result, prompts: int) -> str:
+    kind = "An exact" if result.details.get("exact", True) else "A Monte Carlo"
+    return (
+        f"{kind} sign-flip test over prompts gives {_p(result)}; the smallest p that {counted(prompts, 'prompt')} can "
+        f"reach is {p_text(result.smallest_p)}."
+    )
+
+
+def _p(result: Result) -> str:
+    return f"p{NARROW}={NARROW}{p_text(result.p)}"
+
+
+def similarity_verdict(change: Result) -> str:
+    """Say what a difference in similarity shows, and what it does not."""
+    p, smallest = change.p or 1.0, change.smallest_p or 1.0
+    if change.value == 0:
+        return "The tuned model scores exactly as the base does."
+    if smallest > LEVEL:
+        return (
+            f"With so few prompts no difference whatever could be significant at {LEVEL}: read this as an indication, "
+            f"not as evidence."
+        )
+    if p > LEVEL:
+        return "This does not show a difference, and it does not show that there is none."
+    way = "closer to" if change.value > 0 else "further from"
+    return f"To this judge, the tuned model's pictures are {way} their prompts, on prompts like these."
+
+
+def saturation_sentence(results: Sequence[Result], prompt_set: PromptSet = "target") -> str | None:
+    """Say how colourful the pictures became, beside the training pictures."""
+    base, tuned = find(results, "saturation", "base", prompt_set), find(results, "saturation", "tuned", prompt_set)
+    change, data = (
+        find(results, "saturation", "difference", prompt_set),
+        find(results, "saturation", "data", prompt_set),
+    )
+    if base is None or tuned is None or change is None:
+        return None
+    ratio = change.details.get("ratio")
+    share = f", {100 * ratio:.0f}{NARROW}% of what it was" if ratio is not None and change.value else ""
+    between = f", {CONFIDENCE} interval {span(change.interval)}" if change.interval else ""
+    told = (
+        f"The mean HSV saturation of the pictures {_moved(base, tuned, change)}{share} (paired difference "
+        f"{signed(change.value)}{between}, {_p(change)})."
+    )
+    return f"{told} The training pictures have {number(data.value)}." if data else told
+
+
+def drift_sentence(results: Sequence[Result]) -> str | None:
+    """Say how much unrelated prompts changed, in units of what another seed changes."""
+    drift = find(results, "drift", "ratio", "control")
+    if drift is None:
+        return None
+    low, high = (number(end, 2) for end in drift.interval or (None, None))
+    between = f" ({CONFIDENCE} interval {low} to {high}, cluster bootstrap over prompts)" if drift.interval else ""
+    return (
+        f"On {counted(len(drift.details['prompts']), 'control prompt')} that have nothing to do with the data, the "
+        f"tuned model's picture differs from the base's at the same seed by {number(drift.value, 2)} of what another "
+        f"seed would change{between}. 0 is unchanged; 1 is as different as another seed."
+    )
+
+
+def method_sentences(evaluation: dict[str, Any]) -> list[str]:
+    """Say how it was measured, for the methods section of a thesis."""
+    settings, seeds = evaluation["settings"], evaluation["images_per_prompt"]
+    target, control = len(evaluation["target"]), len(evaluation["control"])
+    negative = f", negative prompt {settings['negative_prompt']!r}" if settings["negative_prompt"] else ""
+    drawn = (
+        f"Base and tuned model drew {counted(target, 'target prompt')} and {counted(control, 'control prompt')}, each "
+        f"at {counted(seeds, 'seed')} of its own (N{NARROW}={NARROW}{seeds * (target + control)} pairs; seeds from "
+        f"{evaluation['first_seed']}), with {settings['sampler']}, {settings['steps']} steps, guidance "
+        f"{settings['guidance_scale']:g}, {settings['width']}{TIMES}{settings['height']} pixels{negative}. No picture "
+        f"was selected or drawn again."
+    )
+    statistics = (
+        f"The unit is the prompt: seeds of one prompt are averaged, intervals are {CONFIDENCE} percentile intervals of "
+        f"{grouped(10_000)} bootstrap draws of whole prompts, and tests flip the signs of whole prompts (two-sided; "
+        f"exact up to 20 prompts)."
+    )
+    return [drawn, *_judge_sentences(evaluation), statistics]
+
+
+def _judge_sentences(evaluation: dict[str, Any]) -> list[str]:
+    judge, cut = evaluation["judge"], evaluation.get("texts_cut") or []
+    if judge is None:
+        return [evaluation["no_judge"]] if evaluation.get("no_judge") else []
+    about = (
+        f"Similarity is the raw cosine of image and text features of the CLIP model {judge['name']} (weights "
+        f"{judge['revision']}, preprocessing {judge['preprocessing']}). Numbers of different judges cannot be "
+        f"compared, and a CLIP model reads colour and style beside the thing itself: a style that it has seldom seen "
+        f"can lower the similarity of a well drawn thing."
+    )
+    kin = (
+        "mini-clip was trained on the same rendered scenes as the base model mini, so it is not an independent judge "
+        "of it: it can say whether a picture still shows what its prompt names, not how good it is."
+    )
+    longer = f"Prompts longer than the judge reads, cut off at the end: {len(cut)}."
+    holds = {about: True, kin: judge["name"] == "mini-clip", longer: bool(cut)}
+    return [sentence for sentence, true in holds.items() if true]
