@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -138,7 +139,9 @@ def test_an_adapter_draws_what_plain_diffusers_draws_with_it(tiny_sd: Path, adap
     from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd)
-    pipeline.scheduler = EulerAncestralDiscreteScheduler.from_config(pipeline.scheduler.config, timestep_spacing="linspace")
+    pipeline.scheduler = EulerAncestralDiscreteScheduler.from_config(
+        pipeline.scheduler.config, timestep_spacing="linspace"
+    )
     pipeline.set_progress_bar_config(disable=True)
     pipeline.load_lora_weights(adapter, adapter_name="x")
     pipeline.set_adapters(["x"], [0.8])
@@ -191,7 +194,9 @@ def test_opening_does_not_touch_the_global_random_state(tiny_sd: Path, adapter: 
     assert torch.equal(before, torch.get_rng_state())
 
 
-def rewritten(adapter: Path, to: Path, change: Callable[[dict[str, Any]], dict[str, Any]], *, header: bool = True) -> Path:
+def rewritten(
+    adapter: Path, to: Path, change: Callable[[dict[str, Any]], dict[str, Any]], *, header: bool = True
+) -> Path:
     from safetensors import safe_open
     from safetensors.torch import save_file
 
@@ -209,7 +214,8 @@ def to_kohya(tensors: dict[str, Any], alpha: float) -> dict[str, Any]:
     kohya = {}
     for key, value in tensors.items():
         part, rest = key.split(".", 1)
-        layer, side = rest.replace(".lora_linear_layer.", "|").replace(".lora.", "|").split("|")
+        layer, side = re.split(r"\.(?:lora_linear_layer|lora)\.|\.lora_(?=[AB]\.)", rest)
+        side = side.replace("A.", "down.").replace("B.", "up.")
         prefix = "lora_unet_" if part == "unet" else "lora_te_text_model_"
         stem = prefix + layer.replace(".", "_")
         kohya[f"{stem}.lora_{side}"] = value
@@ -218,7 +224,12 @@ def to_kohya(tensors: dict[str, Any], alpha: float) -> dict[str, Any]:
 
 
 def to_peft(tensors: dict[str, Any]) -> dict[str, Any]:
-    names = {"lora_linear_layer.down": "lora_A", "lora_linear_layer.up": "lora_B", "lora.down": "lora_A", "lora.up": "lora_B"}
+    names = {
+        "lora_linear_layer.down": "lora_A",
+        "lora_linear_layer.up": "lora_B",
+        "lora.down": "lora_A",
+        "lora.up": "lora_B",
+    }
     written = {}
     for key, value in tensors.items():
         for old, new in names.items():
@@ -323,7 +334,9 @@ def test_a_full_run_is_its_pipeline(tiny_sd: Path, tmp_path: Path) -> None:
         models.open_model(f"{tiny_sd}+{run.path}", device="cpu")
 
 
-def test_a_run_in_runs_is_found_by_its_name(tiny_sd: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_in_runs_is_found_by_its_name(
+    tiny_sd: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(adapter, finished(tiny_sd, tmp_path / "runs", "lora").weights)
     monkeypatch.chdir(tmp_path)
     assert models.open_model("my-lora", device="cpu").adapters[0].layers == 36
@@ -347,7 +360,9 @@ def test_an_unfinished_run_says_how_far_it_came_and_how_to_go_on(tiny_sd: Path, 
         ("x.pt", b"pickle", "not a .safetensors file; pickled weights can run code"),
     ],
 )
-def test_what_is_no_adapter_is_refused(tiny_sd: Path, tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+def test_what_is_no_adapter_is_refused(
+    tiny_sd: Path, tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ModelError) as caught:

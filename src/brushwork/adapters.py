@@ -111,9 +111,9 @@ def _updates(state: Mapping[str, Tensor], alphas: Mapping[str, float], family: F
         layer = key[: found.start()]
         pairs[layer][found[1]] = state[original]
         # diffusers files an alpha under the layer, or under the whole name of its lower matrix
-        for name in (f"{original.split('.lora.')[0]}.alpha", f"{original}.alpha"):
-            if name in alphas:
-                own[layer] = float(alphas[name])
+        for entry in (f"{original.split('.lora.')[0]}.alpha", f"{original}.alpha"):
+            if entry in alphas:
+                own[layer] = float(alphas[entry])
     strangers += [layer for layer, pair in pairs.items() if len(pair) == 1]
     if strangers or not pairs:
         message = f"adapter: {name!r} has keys that belong to no LoRA layer: {listing(strangers) or 'all of them'}."
@@ -132,9 +132,11 @@ def _in_peft_words(state: Mapping[str, Tensor], family: Family) -> dict[str, str
     for part in {key.partition(".")[0] for key in state}:
         inner = {key.removeprefix(f"{part}."): key for key in state if key.partition(".")[0] == part}
         if part not in family.text_encoders:
-            inner = forms.convert_unet_state_dict_to_peft(inner)  # type: ignore[no-untyped-call]
-        elif not any(_SUFFIX.search(key) for key in inner):
-            inner = forms.convert_state_dict_to_peft(inner)  # type: ignore[no-untyped-call]
+            inner = forms.convert_unet_state_dict_to_peft(inner)
+        else:  # diffusers writes attention in its own form and other layers in peft's, into one file
+            old = {key: original for key, original in inner.items() if not _SUFFIX.search(key)}
+            inner = {key: original for key, original in inner.items() if key not in old}
+            inner |= forms.convert_state_dict_to_peft(old, original_type=forms.StateDictType.DIFFUSERS_OLD)
         words |= {_here(f"{part}.{key}", family): original for key, original in inner.items()}
     return words
 
