@@ -40,6 +40,7 @@ docs: $(ALL)
 	$(PYTEST) tests/test_docs.py
 
 mini: $(ALL)
+	$(BIN)/python -m pip install --editable '.[embedded]'
 	$(BIN)/python -m embedded.make
 
 # Some systems ship Python without ensurepip: then the system's own pip puts pip into the environment.

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brushwork import config as configs
-from brushwork import memory, prompts, provenance, trackers
+from brushwork import contact, memory, prompts, provenance, trackers
 from brushwork.errors import BrushworkError, RunFailed, UserError
 from brushwork.progress import bar, note
 from brushwork.runs import RunFolder, check_free
@@ -166,8 +166,9 @@ def _with_prompts(config: Config) -> Config:
     fallback: list[str] = []
     if not validation.prompts:
         source = config.data.build()
-        captions = [source[index].caption for index in range(len(source))]
-        fallback = prompts.spread([caption for caption in captions if caption], FALLBACK_PROMPTS)
+        every = (source[index].caption for index in range(len(source)))
+        captions = list(dict.fromkeys(caption for caption in every if caption))
+        fallback = [captions[place] for place in contact.spread(len(captions), FALLBACK_PROMPTS)]
     texts = prompts.resolve(validation.prompts, fallback)
     control = prompts.resolve(validation.control_prompts, key="validation.control_prompts")
     changes = {"prompts": tuple(texts), "control_prompts": tuple(control)}
@@ -257,7 +258,7 @@ def _rate(run: RunFolder) -> float:
     """Return the median rate over the run's steps: the first ones, which warm up, do not count for much."""
     import statistics
 
-    return statistics.median(step["images_per_second"] for step in run.steps())
+    return float(statistics.median(step["images_per_second"] for step in run.steps()))
 
 
 def _artefact(trainer: Trainer, run: RunFolder) -> dict[str, Any]:

@@ -139,8 +139,8 @@ def held_out_batches(encoder: Encoder, config: Config) -> Iterator[Batch]:
         else:
             mean = encoder.encode(pictures.pixels(index, flip=False)[None], squeeze=True)["mean"].cpu()
         for slot in range(validation.loss_timesteps):
-            generator = torch.Generator().manual_seed(derive(config.seed, "validation", encoder.data.digests[index], slot))
-            noise = torch.randn(mean.shape, generator=generator)
+            seed = derive(config.seed, "validation", encoder.data.digests[index], slot)
+            noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed))
             rows.append((sample, mean, noise, (slot + 0.5) / validation.loss_timesteps))
     size = config.train.train_batch_size
     for part in (rows[first : first + size] for first in range(0, len(rows), size)):

@@ -1,8 +1,8 @@
 """What the frozen parts of a base make of pictures and captions, read through content-addressed caches.
 
-    data = read(source, settings, seed=0)
-    encoder = Encoder(config, family, data, text_is_trained=False, device="cpu")
-    encoder.fill()
+data = read(source, settings, seed=0)
+encoder = Encoder(config, family, data, text_is_trained=False, device="cpu")
+encoder.fill()
 """
 
 from __future__ import annotations
@@ -78,18 +78,20 @@ class Pictures:
     """Pictures by index, as pixels or as cached moments. Holds no model, so loader workers can have it."""
 
     def __init__(self, data: Data, settings: ImageSettings, store: TensorStore | None, dtype: str) -> None:
+        assert settings.resolution is not None, "train.prepare fills it in"
         self.data, self.settings, self.store, self.dtype = data, settings, store, dtype
+        self.resolution = settings.resolution
 
     def key(self, index: int, *, flip: bool) -> str:
         """Return the key of a picture's latents: its bytes, the geometry, the background, the type."""
-        settings = self.settings
-        return content_key(self.data.digests[index], settings.resolution, "centre", flip, settings.background, self.dtype)
+        geometry = (self.resolution, "centre", flip, self.settings.background)
+        return content_key(self.data.digests[index], *geometry, self.dtype)
 
     def pixels(self, index: int, *, flip: bool, random_xy: tuple[float, float] | None = None) -> Tensor:
         """Decode one picture to (3, H, W) in [-1, 1]."""
         sample = self.data.source[index]
         picture = images.decode(sample.image.read(), self.settings.background, sample.name)
-        array = images.square(picture, self.settings.resolution, centre=random_xy is None, flip=flip, random_xy=random_xy)
+        array = images.square(picture, self.resolution, centre=random_xy is None, flip=flip, random_xy=random_xy)
         return images.to_pixels(array)
 
 
@@ -144,7 +146,8 @@ class Encoder:
             for key in missing:
                 states = self.family.encode_text([wanted[key]])
                 # numpy has no bfloat16; float32 holds it exactly.
-                tensors = {name: value[0].float() if value.is_floating_point() else value[0] for name, value in states.tensors.items()}
+                firsts = {name: value[0] for name, value in states.tensors.items()}
+                tensors = {name: each.float() if each.is_floating_point() else each for name, each in firsts.items()}
                 self.texts.put(key, tensors)
                 advance()
         return len(missing)

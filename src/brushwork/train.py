@@ -25,7 +25,7 @@ from brushwork.runs import replacing
 from brushwork.seeds import derive
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     import torch
     from torch import Tensor, nn
@@ -58,8 +58,7 @@ class Step:
 
     def to_json(self) -> dict[str, Any]:
         """Return what steps.jsonl holds: everything that is there, without the per-sample losses."""
-        values = {name: value for name, value in vars(self).items() if name != "losses" and value is not None}
-        return values
+        return {name: value for name, value in vars(self).items() if name != "losses" and value is not None}
 
 
 def steps(config: Config, run: RunFolder | None = None) -> Iterator[Step]:
@@ -100,7 +99,8 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     _check(config, family, objective)
     groups = method.attach(family, config.seed)
     if config.train.gradient_checkpointing:
-        family.denoiser.enable_gradient_checkpointing()
+        denoiser: Any = family.denoiser
+        denoiser.enable_gradient_checkpointing()
     data = encoding.read(source, config.data, config.seed)  # type: ignore[arg-type]
     trained = method.trains & {"text_encoder", "embeddings"}
     encoder = encoding.Encoder(config, family, data, text_is_trained=bool(trained), device=device)
@@ -122,7 +122,8 @@ def _check(config: Config, family: Family, objective: Objective) -> None:
     if data.resolution % unit:
         lower = max(unit, data.resolution // unit * unit)
         message = (
-            f"data.resolution is {data.resolution}, but {config.base} needs a multiple of {unit}: {lower} or {lower + unit}."
+            f"data.resolution is {data.resolution}, but {config.base} needs a multiple of {unit}: {lower} or "
+            f"{lower + unit}."
         )
         raise ConfigError(message)
     prediction = getattr(objective, "prediction", None)
@@ -167,13 +168,14 @@ class Trainer:
         """The data being trained on."""
         return self.encoder.data
 
-    def steps(self, run: RunFolder | None = None) -> Iterator[Step]:
+    def steps(self, run: RunFolder | None = None) -> Generator[Step, None, None]:
         """Yield the steps that are still to do; see ``brushwork.train.steps``."""
         done = self.restore(run) if run else 0
         saved = done
         if run and not done:
             self.draw(run, 0)
-        feed = batches.batches(self.examples, self.encoder, self.config, done * self.step_size, self.total_steps * self.step_size)
+        first, stop = done * self.step_size, self.total_steps * self.step_size
+        feed = batches.batches(self.examples, self.encoder, self.config, first, stop)
         try:
             for index in range(done + 1, self.total_steps + 1):
                 step = self.step(index, feed)
@@ -271,7 +273,8 @@ class Trainer:
         if not bad and (math.isfinite(norm) or overflow_is_fine):
             return
         first = (index - 1) * self.step_size
-        names = [self.examples.sample(first + place).name for place, loss in enumerate(losses) if not math.isfinite(loss)]
+        places = [place for place, loss in enumerate(losses) if not math.isfinite(loss)]
+        names = [self.examples.sample(first + place).name for place in places]
         what = f"the loss of {', '.join(names[:3])} is not a number" if names else "a gradient is infinite"
         message = (
             f"Step {index}: {what} (learning rate {rate:g}, gradient norm {norm:g}). The last checkpoint is kept.\n"
@@ -360,8 +363,8 @@ class Trainer:
         for what, now in (("base", self.family.fingerprint), ("data", self.data.fingerprint)):
             if state[what] != now:
                 message = (
-                    f"{run.path}: the {what} changed since this run began ({state[what][:8]} then, {now[:8]} now), so it "
-                    f"cannot go on exactly. Start a new run, or put the {what} back."
+                    f"{run.path}: the {what} changed since this run began ({state[what][:8]} then, {now[:8]} now), so "
+                    f"it cannot go on exactly. Start a new run, or put the {what} back."
                 )
                 raise ModelError(message)
         with torch.no_grad():

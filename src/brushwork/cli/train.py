@@ -97,7 +97,7 @@ def _plan(resolved: object, *, as_json: bool) -> None:
 def _finish(run: object, *, as_json: bool) -> None:
     from brushwork.runs import RunFolder
 
-    assert isinstance(run, RunFolder)  # noqa: S101  (our own invariant)
+    assert isinstance(run, RunFolder)
     report = run.path / "report.html"
     if as_json:
         print_json({"run": str(run.path), "report": str(report), "record": run.record, "metrics": run.metrics})
