@@ -146,7 +146,9 @@ def resolve(name: str, schedule: str = AUTOMATIC) -> Sampler:
     row = _ROWS[found]
     wanted = {_key(each): each for each in (AUTOMATIC, *row.schedules)}.get(_key(schedule))
     if wanted is None:
-        message = f"sampler: {found} has no schedule {schedule!r}. It takes {', '.join([AUTOMATIC, *schedules(found)])}."
+        message = (
+            f"sampler: {found} has no schedule {schedule!r}. It takes {', '.join([AUTOMATIC, *schedules(found)])}."
+        )
         raise ConfigError(message)
     effective = row.automatic if wanted == AUTOMATIC else wanted
     for part in (found, effective):
