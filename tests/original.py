@@ -64,7 +64,9 @@ def _unet_names(unet: Any) -> dict[str, str]:
             names |= _resnet(f"up_blocks.{level}.resnets.{layer}", f"output_blocks.{place}.0")
             names[f"up_blocks.{level}.attentions.{layer}"] = f"output_blocks.{place}.1"
             if block.upsamplers and layer == len(block.resnets) - 1:
-                names[f"up_blocks.{level}.upsamplers.0.conv"] = f"output_blocks.{place}.{2 if has_attention else 1}.conv"
+                names[f"up_blocks.{level}.upsamplers.0.conv"] = (
+                    f"output_blocks.{place}.{2 if has_attention else 1}.conv"
+                )
             place += 1
     return names
 

@@ -23,7 +23,9 @@ PATIENCE = 120.0
 
 # One server that has imported torch; every run is a fork of it: a process of its own, to be killed as one.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["brushwork.train", "diffusers.loaders", "peft", "transformers.models.clip.modeling_clip"])
+PROCESSES.set_forkserver_preload(
+    ["brushwork.train", "diffusers.loaders", "peft", "transformers.models.clip.modeling_clip"]
+)
 
 
 def carry_on(path: str, cache: str) -> None:
@@ -96,5 +98,7 @@ def test_a_killed_run_ends_with_the_same_weights(tiny_sd: Path, tiny_data: Path,
 
     assert [step["index"] for step in killed.steps()] == list(range(1, STEPS + 1))
     keys = ("index", "loss", "lr", "grad_norm")
-    assert [[step[key] for key in keys] for step in killed.steps()] == [[step[key] for key in keys] for step in whole.steps()]
+    assert [[step[key] for key in keys] for step in killed.steps()] == [
+        [step[key] for key in keys] for step in whole.steps()
+    ]
     assert artefacts(killed) == artefacts(whole) != {}, f"killed at step {at}"

@@ -97,7 +97,7 @@ def to_images(pixels: Tensor) -> list[PIL.Image.Image]:
 
 
 def _size(request: Request) -> tuple[int, int]:
-    assert request.width is not None and request.height is not None, "generate.draw fills the size in"  # noqa: S101, PT018
+    assert request.width is not None and request.height is not None, "generate.draw fills the size in"  # noqa: PT018
     return request.width, request.height
 
 

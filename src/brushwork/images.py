@@ -204,7 +204,7 @@ def square(
     if centre:
         left, top = round(space_x / 2), round(space_y / 2)
     else:
-        assert random_xy is not None  # noqa: S101  (our own invariant)
+        assert random_xy is not None
         left, top = int(random_xy[0] * (space_x + 1)), int(random_xy[1] * (space_y + 1))
     cropped = resized.crop((left, top, left + resolution, top + resolution))
     return np.array(cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else cropped)

@@ -60,7 +60,7 @@ def write(prompt: str, negative_prompt: str, fields: Mapping[str, object]) -> st
     >>> write("a cat", "", {"Steps": 20, "Sampler": "Euler a", "Seed": 1})
     'a cat\nSteps: 20, Sampler: Euler a, Seed: 1'
     """
-    assert len(fields) >= _FEWEST_FIELDS, "readers would take so short a line for a part of the prompt"  # noqa: S101  (our own invariant)
+    assert len(fields) >= _FEWEST_FIELDS, "readers would take so short a line for a part of the prompt"
     lines = [prompt]
     if negative_prompt:
         lines.append(f"{NEGATIVE} {negative_prompt}")

@@ -152,7 +152,8 @@ class RunFolder:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
-                message = f"{self.path}: process {file.read().strip() or '?'} is working on this run. Wait for it, or stop it."
+                who = file.read().strip() or "?"
+                message = f"{self.path}: process {who} is working on this run. Wait for it, or stop it."
                 raise UserError(message) from None
             file.truncate(0)
             file.write(str(os.getpid()))

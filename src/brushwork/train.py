@@ -288,7 +288,7 @@ class Trainer:
         if len(recent) < RECENT or norm < ALARM * statistics.median(recent):
             return None
         usual = statistics.median(recent)
-        text = f"Step {index}: the gradient norm jumped to {norm:.3g} (usually {usual:.3g}); a lower learning rate is safer."
+        text = f"Step {index}: the gradient norm jumped to {norm:.3g} (usually {usual:.3g}). A lower rate is safer."
         self.warnings.append(text)
         return text
 

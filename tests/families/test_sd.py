@@ -157,6 +157,6 @@ def test_a_folder_that_is_no_pipeline(tmp_path: Path) -> None:
 
 
 def test_a_damaged_single_file(tmp_path: Path) -> None:
-    (tmp_path / "half.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{\"a\":")
+    (tmp_path / "half.safetensors").write_bytes(b'\x10\0\0\0\0\0\0\0{"a":')
     with pytest.raises(ModelError, match="not a readable"):
         families.load(str(tmp_path / "half.safetensors"))
