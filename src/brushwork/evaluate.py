@@ -10,7 +10,6 @@ already there and was drawn by the same weights with the same settings is used a
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,12 +28,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
     from brushwork.config import Config
     from brushwork.encoders import Encoder, Features
     from brushwork.metrics import Metric, Result
     from brushwork.pairs import Plan
+    from brushwork.progress import Advance
     from brushwork.runs import RunFolder
 
 REFERENCES = 256
@@ -112,64 +113,72 @@ def _measure(
 
 
 def encode(folder: Path, planned: Plan, encoder: Encoder, config: Config) -> tuple[list[Drawn], list[str]]:
-    """Return the features of each prompt set, and the prompts that are longer than the encoder reads."""
+    """Return the features of each prompt set, and the prompts that are longer than the encoder reads.
+
+    What the numbers are computed from is saved: for each set the hashes of its pictures, (prompts, seeds), and its
+    texts' features, beside the features by hash.
+    """
     store = FeatureStore(folder / "features", encoder)
-    cut: list[str] = []
-    texts: dict[str, Features] = {}
-    every = [*planned.target, *planned.control]
-    if isinstance(encoder, Clip):
-        vectors, cut = encoder.encode_texts(every)
-        texts = dict(zip(every, vectors, strict=True))
-    references = _references(store, config)
+    texts, cut = _texts(planned, encoder)
+    saved: dict[str, NDArray[Any]] = {}
+    references, saved["references"] = _references(store, config)
     sets = []
-    also = {}
-    for prompt_set, shown, names in planned.prompt_sets:
-        sides = {}
-        for side in SIDES:
-            flat, hashes = store.of(_open(folder / side, names, f"{encoder.name}: {side}, {prompt_set}"))
-            sides[side] = flat.reshape(len(shown), planned.seeds, -1)
-            also[f"{prompt_set}_{side}"] = np.array(hashes).reshape(len(shown), planned.seeds)
-        reads = np.stack([texts[text] for text in shown]) if texts else None
-        if reads is not None:
-            also[f"{prompt_set}_texts"] = reads
-        seed = config.validation.seed
-        drawn = Drawn(shown, prompt_set, **sides, texts=reads, references=references, encoder=encoder.name,
-                      revision=encoder.revision, seed=seed)  # fmt: skip
-        sets.append(drawn)
-    store.save(**also)
+    with bar(f"measuring by {encoder.name}", len(SIDES) * len(planned.requests)) as advance:
+        for prompt_set, shown, names in planned.prompt_sets:
+            shape = len(shown), planned.seeds
+            sides = {}
+            for side in SIDES:
+                flat, hashes = store.of(_open(folder / side, names, advance))
+                sides[side] = flat.reshape(*shape, -1)
+                saved[f"{prompt_set}_{side}"] = np.array(hashes).reshape(shape)
+            reads = np.stack([texts[text] for text in shown]) if texts else None
+            if reads is not None:
+                saved[f"{prompt_set}_texts"] = reads
+            about = (encoder.name, encoder.revision, config.validation.seed)
+            sets.append(Drawn(shown, prompt_set, sides["base"], sides["tuned"], reads, references, *about))
+    store.save(**saved)
     return sets, cut
 
 
-def _open(folder: Path, names: Sequence[str], what: str) -> Iterator[Image]:
+def _texts(planned: Plan, encoder: Encoder) -> tuple[dict[str, Features], list[str]]:
+    """Return the features of every prompt, empty for an encoder that does not read, and the prompts cut off."""
+    if not isinstance(encoder, Clip):
+        return {}, []
+    every = [*planned.target, *planned.control]
+    vectors, cut = encoder.encode_texts(every)
+    return dict(zip(every, vectors, strict=True)), cut
+
+
+def _open(folder: Path, names: Sequence[str], advance: Advance) -> Iterator[Image]:
     from PIL import Image
 
-    with bar(what, len(names)) as advance:
-        for name in names:
-            with Image.open(folder / name) as image:
-                yield image.convert("RGB")
-            advance()
+    for name in names:
+        with Image.open(folder / name) as image:
+            yield image.convert("RGB")
+        advance()
 
 
-def _references(store: FeatureStore, config: Config) -> Features | None:
-    """Return the features of the training pictures; None when the data is not where it was."""
+def _references(store: FeatureStore, config: Config) -> tuple[Features | None, NDArray[Any]]:
+    """Return the features and hashes of the training pictures; None when the data is not where it was."""
     try:
-        return store.of(image for _, image in contact.pictures(config.data, REFERENCES))[0]
+        features, hashes = store.of(image for _, image in contact.pictures(config.data, REFERENCES))
     except DataError as error:
         note(f"warning: the training pictures are not measured beside the drawn ones: {error}")
-        return None
+        return None, np.array([], dtype="<U64")
+    return features, np.array(hashes)
 
 
 def _describe(planned: Plan, judge: Clip | None, problem: str | None) -> dict[str, Any]:
     """Return what evaluation.json says about how it was measured."""
-    settings = asdict(planned.requests[0])
-    for key in ("prompt", "seed"):
-        del settings[key]
+    first = planned.requests[0]
+    kept = ("negative_prompt", "steps", "guidance_scale", "width", "height", "sampler")
+    settings = {key: getattr(first, key) for key in kept}
     named = None if judge is None else {key: getattr(judge, key) for key in ("name", "revision", "preprocessing")}
     return {
         "target": list(planned.target),
         "control": list(planned.control),
         "images_per_prompt": planned.seeds,
-        "first_seed": planned.requests[0].seed,
+        "first_seed": first.seed,
         "settings": settings,
         "judge": named,
         "no_judge": problem,

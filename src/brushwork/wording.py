@@ -118,7 +118,7 @@ def similarity_sentences(results: Sequence[Result], prompt_set: PromptSet) -> li
 
 
 def _moved(base: Result, tuned: Result, change: Result) -> str:
-    if change.value == 0:
+    if number(base.value) == number(tuned.value):
         return f"stayed at {number(base.value)}"
     verb = "rose" if change.value > 0 else "fell"
     return f"{verb} from {number(base.value)} to {number(tuned.value)}"
