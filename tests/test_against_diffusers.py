@@ -1,8 +1,8 @@
 """Our training against diffusers' training scripts, and what it saves drawn with by plain diffusers.
 
 ``Script`` is a step of ``examples/text_to_image/train_text_to_image{,_lora}.py`` written out with diffusers', peft's
-and torch's own classes: pictures and captions are encoded in the step, the optimizer is torch's plain loop. It is fed the
-order, flips, noise and timesteps that brushwork drew.
+and torch's own classes: pictures and captions are encoded in the step, the optimizer is torch's plain loop. It is fed
+the order, flips, noise and timesteps that brushwork drew.
 """
 
 from __future__ import annotations

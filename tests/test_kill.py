@@ -77,7 +77,13 @@ def test_a_killed_run_ends_with_the_same_weights(tiny_sd: Path, tiny_data: Path,
     tree: dict[str, Any] = {
         "base": str(tiny_sd),
         "method": {"type": method},
-        "data": {"type": "captioned", "path": str(tiny_data), "resolution": 32, "random_flip": True, "center_crop": False},
+        "data": {
+            "type": "captioned",
+            "path": str(tiny_data),
+            "resolution": 32,
+            "random_flip": True,
+            "center_crop": False,
+        },
         "optimizer": {"learning_rate": 1e-3, "lr_scheduler": "cosine"},
         "train": {
             "max_train_steps": STEPS, "train_batch_size": 2, "gradient_accumulation_steps": 2, "use_ema": True,
