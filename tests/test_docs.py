@@ -106,11 +106,13 @@ def test_yaml_blocks_are_recipes_or_parts_of_one(page: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_the_blocks_of_a_page_run_in_order(page: Path, tmp_path: Path) -> None:
+def test_the_blocks_of_a_page_run_in_order(
+    page: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "BRUSHWORK_CACHE": str(tmp_path / "cache"),
+        "BRUSHWORK_CACHE": str(tmp_path_factory.getbasetemp() / "cache-of-the-pages"),  # each encodes the same pictures
         "PYTHONWARNINGS": "ignore",
     }
     for block in blocks(page):

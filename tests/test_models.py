@@ -162,8 +162,7 @@ def test_a_layer_changes_by_weight_times_alpha_over_rank(
     from safetensors.numpy import load_file
 
     file = load_file(adapter / "pytorch_lora_weights.safetensors")
-    infix = "lora" if part == "unet" else "lora_linear_layer"
-    up, down = (file[f"{part}.{layer}.{infix}.{side}.weight"] for side in ("up", "down"))
+    up, down = (file[f"{part}.{layer}.lora_{side}.weight"] for side in ("B", "A"))
     change = layer_change(tiny_sd, f"{tiny_sd}+{adapter}@{weight}", part, layer)
     assert np.allclose(change, weight * 6 / 2 * up @ down, atol=1e-5)
 
@@ -223,19 +222,13 @@ def to_kohya(tensors: dict[str, Any], alpha: float) -> dict[str, Any]:
     return kohya
 
 
-def to_peft(tensors: dict[str, Any]) -> dict[str, Any]:
-    names = {
-        "lora_linear_layer.down": "lora_A",
-        "lora_linear_layer.up": "lora_B",
-        "lora.down": "lora_A",
-        "lora.up": "lora_B",
-    }
+def to_older(tensors: dict[str, Any]) -> dict[str, Any]:
+    """Write the keys as diffusers did before peft's form: ``lora.up``, ``lora_linear_layer.up``, ``text_model``."""
     written = {}
     for key, value in tensors.items():
-        for old, new in names.items():
-            if f".{old}." in key:
-                written[key.replace(old, new).replace("text_encoder.", "text_encoder.text_model.")] = value
-                break
+        infix = "lora" if key.startswith("unet.") else "lora_linear_layer"
+        older = key.replace("lora_A", f"{infix}.down").replace("lora_B", f"{infix}.up")
+        written[older.replace("text_encoder.", "text_encoder.text_model.")] = value
     return written
 
 
@@ -256,10 +249,10 @@ def test_layers_outside_of_attention_and_convolutions_are_applied_too(tiny_sd: P
     assert not equal(draw(f"{tiny_sd}+{convolutions}"), draw(str(tiny_sd)))
 
 
-def test_a_peft_file_with_the_text_encoders_older_names_draws_the_same(
+def test_a_file_in_diffusers_older_form_draws_the_same(
     tiny_sd: Path, adapter: Path, tmp_path: Path
 ) -> None:
-    file = rewritten(adapter, tmp_path / "peft.safetensors", to_peft)
+    file = rewritten(adapter, tmp_path / "older.safetensors", to_older)
     assert equal(draw(f"{tiny_sd}+{file}"), draw(f"{tiny_sd}+{adapter}"))
 
 
@@ -284,7 +277,7 @@ def renamed(old: str, new: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     [
         (renamed("mid_block", "middle"), "only 28 of the 36 layers of 'changed' exist in this base"),
         (renamed("unet.", "transformer."), "only 4 of the 36 layers"),
-        (renamed("lora.up", "lora.top"), "belong to no LoRA layer"),
+        (renamed("lora_B", "lora_top"), "belong to no LoRA layer"),
         (renamed("lora", "delta"), "holds no LoRA; it holds"),
         (lambda tensors: dict(list(tensors.items())[1:]), "belong to no LoRA layer"),
         (lambda tensors: tensors | {"unet.x.hada_w1_a": next(iter(tensors.values())).clone()}, "is a LoHa"),

@@ -51,7 +51,10 @@ class Run(RunFolder):
 
         model = models.open_model(str(self.path))
         requests = [generate.Request(prompt=text, seed=seed + place, **settings) for place, text in enumerate(texts)]
-        return [picture.image for picture in generate.draw(model.family, requests)]
+        drawn = generate.draw(
+            model.family, requests, label=model.name, model_hash=model.hash, adapters=model.adapters
+        )
+        return [picture.image for picture in drawn]
 
     def evaluate(self, *metrics: str) -> list[Result]:
         """Measure base against tuned on the run's own prompts; all metrics when none is named."""

@@ -71,9 +71,11 @@ def _usage(run: RunFolder, *, is_lora: bool) -> str:
 
 
 def _metrics(run: RunFolder) -> str:
-    rows = ["| metric | value | 95 % interval | n |", "|---|---|---|---|"]
+    rows = ["| metric | prompts | of | value | 95 % interval | n |", "|---|---|---|---|---|---|"]
     for metric in run.metrics:
-        interval = metric.get("interval")
-        between = f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
-        rows.append(f"| {metric['name']} | {metric['value']:.4f} | {between} | {metric['n']} |")
+        low, high = metric.get("interval") or (None, None)
+        between = "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
+        value = "" if metric["value"] is None else f"{metric['value']:.4f}"
+        cells = (metric["name"], metric.get("prompt_set") or "", metric.get("of") or "", value, between, metric["n"])
+        rows.append(f"| {' | '.join(str(cell) for cell in cells)} |")
     return "\n".join(rows) if run.metrics else "Nothing was measured."

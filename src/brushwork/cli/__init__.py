@@ -24,6 +24,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
+import logging
 import os
 import pkgutil
 import sys
@@ -137,6 +138,10 @@ def main() -> NoReturn:
     # Torch's threads wait by spinning; with anything else running on the machine that made training of a small model
     # six times as slow here. Read by OpenMP when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # What the libraries say about themselves (a missing torchvision, an optional kernel) is not for our users.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     code = run()
     try:
         sys.stdout.flush()

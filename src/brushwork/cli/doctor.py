@@ -51,9 +51,9 @@ def command(ctx: click.Context, as_json: bool) -> None:
         print_json([asdict(each) for each in findings])
     else:
         for each in findings:
-            click.echo(f"{MARKS[each.status]}  {each.check:<12}{each.found}")
+            click.echo(f"{MARKS[each.status]}  {each.check:<18}{each.found}")
             if each.advice:
-                click.echo(f"{'':<18}{each.advice}")
+                click.echo(f"{'':<24}{each.advice}")
     ctx.exit(1 if any(each.status == "problem" for each in findings) else 0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from typing import TYPE_CHECKING, Any, cast
 
@@ -9,7 +10,7 @@ from brushwork.errors import ModelError
 from brushwork.values import Conditioning, Moments
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import torch
@@ -51,10 +52,12 @@ def _from_folder(described: Described, dtype: torch.dtype) -> dict[str, Any]:
     folder = described.path
     weights = {"torch_dtype": dtype, "use_safetensors": True}
     try:
+        with _no_bars():
+            encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype, use_safetensors=True)
         return {
             "unet": UNet2DConditionModel.from_pretrained(folder / "unet", **weights),
             "vae": AutoencoderKL.from_pretrained(folder / "vae", **weights),
-            "text_encoder": CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype, use_safetensors=True),
+            "text_encoder": encoder,
             "tokenizer": CLIPTokenizer.from_pretrained(folder / "tokenizer"),
             "scheduler": _scheduler_config(folder / "scheduler"),
         }
@@ -64,6 +67,20 @@ def _from_folder(described: Described, dtype: torch.dtype) -> dict[str, Any]:
             "A Stable Diffusion folder has unet, vae, text_encoder, tokenizer and scheduler, with .safetensors weights."
         )
         raise ModelError(message) from error
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """Keep transformers from drawing a bar of its own for the tensors of one file."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _scheduler_config(folder: Path) -> dict[str, Any]:

@@ -102,18 +102,19 @@ class Lora:
         )
 
     def save(self, family: Family, folder: Path) -> None:
-        """Write ``pytorch_lora_weights.safetensors`` with the adapter's settings in its header."""
-        from diffusers.utils import convert_state_dict_to_diffusers
+        """Write ``pytorch_lora_weights.safetensors``, keys in peft's form, with the adapter's settings in its header."""
         from peft.utils import get_peft_model_state_dict
 
         layers: dict[str, Any] = {}
         metadata: dict[str, Any] = {}
         for name, module in self._adapted.items():
             part = family.denoiser_name if name == "denoiser" else name
-            state = get_peft_model_state_dict(module, adapter_name=ADAPTER)
-            layers[f"{part}_lora_layers"] = convert_state_dict_to_diffusers(state)
+            # Not convert_state_dict_to_diffusers: with targets beyond attention it mixes two forms of keys, and plain
+            # diffusers then drops the attention layers with no more than a warning.
+            layers[f"{part}_lora_layers"] = get_peft_model_state_dict(module, adapter_name=ADAPTER)
             settings = module.peft_config[ADAPTER].to_dict()
-            settings["target_modules"] = sorted(settings["target_modules"])
+            # A path of this machine is nobody's business; a set would be written in a different order each time.
+            settings |= {"base_model_name_or_path": None, "target_modules": sorted(settings["target_modules"])}
             metadata[f"{part}_lora_adapter_metadata"] = settings
         type(family.pipeline()).save_lora_weights(folder, safe_serialization=True, **layers, **metadata)
         sort_header(folder / self.artefact)
