@@ -1,4 +1,4 @@
-"""Train the text encoder and the UNet of `mini` together on the encoded scenes.
+"""Train the UNet of `mini` on the encoded scenes; the text encoder has learnt to read before (`embedded.text`).
 
     python -m embedded.base --minutes 60                # resumes from work/base.pt; flat learning rate
     python -m embedded.base --minutes 12 --anneal       # from work/base.pt to work/base-annealed.pt, rate to zero
@@ -23,7 +23,7 @@ import numpy as np
 
 from embedded import tokenizer as tokenizers
 from embedded.captions import caption
-from embedded.latents import scene_number
+from embedded.latents import corpus_scene
 from embedded.paths import WORK
 from embedded.speed import device, restart_with_malloc
 
@@ -38,17 +38,11 @@ STOP = WORK / "stop"  # `touch embedded/work/stop` ends the training early, with
 
 
 class Nets(NamedTuple):
-    """What is trained, and its running average."""
+    """The frozen reader, what is trained, and its running average."""
 
     text: "nn.Module"
     unet: "nn.Module"
-    ema_text: "nn.Module"
     ema_unet: "nn.Module"
-
-    def pairs(self) -> list[tuple["torch.Tensor", "torch.Tensor"]]:
-        """Return (average, trained) parameters."""
-        averages = [*self.ema_text.parameters(), *self.ema_unet.parameters()]
-        return list(zip(averages, [*self.text.parameters(), *self.unet.parameters()], strict=True))
 
 
 class GroupedAttention:
@@ -83,7 +77,7 @@ class Corpus:
         """Map the latents and make the scenes they show."""
         self.latents = np.load(WORK / "latents.npy", mmap_mode="r")
         self.factor = json.loads((WORK / "latents.json").read_text())["scaling_factor"]
-        self.scenes = [scene_number(i) for i in range(len(self.latents))]
+        self.scenes = [corpus_scene(i) for i in range(len(self.latents))]
         self.tokenizer, self.rng = tokenizers.load(), random.Random(seed)
 
     def batch(self, pictures: int) -> tuple["torch.Tensor", "torch.Tensor"]:
@@ -139,27 +133,29 @@ def build(path: Path) -> tuple[Nets, Any, dict[str, Any]]:
 
     torch.manual_seed(0)
     text, unet = new_text_encoder(), new_unet()
+    text.load_state_dict(torch.load(WORK / "text.pt", weights_only=True))
     state = torch.load(path, weights_only=True) if path.exists() else None
     if state:
-        text.load_state_dict(state["text"])
         unet.load_state_dict(state["unet"])
-    text, unet = text.to(device()), unet.to(device(), memory_format=torch.channels_last)
+    text, unet = text.to(device()).requires_grad_(False), unet.to(device(), memory_format=torch.channels_last)
     unet.set_attn_processor(GroupedAttention())
-    nets = Nets(text, unet, copy.deepcopy(text).requires_grad_(False), copy.deepcopy(unet).requires_grad_(False))
-    named = [*text.named_parameters(), *unet.named_parameters()]
-    optimizer = Muon(named, lr=0.01, adam_lr=1e-3)
+    nets = Nets(text, unet, copy.deepcopy(unet).requires_grad_(False))
+    optimizer = Muon(unet.named_parameters(), lr=0.01, adam_lr=1e-3)
     if state:
-        nets.ema_text.load_state_dict(state["ema_text"])
         nets.ema_unet.load_state_dict(state["ema_unet"])
-        optimizer.load_state_dict(state["optimizer"])
+        if "optimizer" in state:
+            optimizer.load_state_dict(state["optimizer"])
     return nets, optimizer, {"step": state["step"], "seen": state["seen"]} if state else {"step": 0, "seen": 0}
 
 
 def save(path: Path, nets: Nets, optimizer: Any, counters: dict[str, Any]) -> None:
-    """Write everything, atomically."""
+    """Write everything but the frozen reader, atomically."""
     import torch
 
-    state = {name: {k: v.contiguous() for k, v in net.state_dict().items()} for name, net in nets._asdict().items()}
+    state = {
+        name: {k: v.contiguous() for k, v in net.state_dict().items()}
+        for name, net in (("unet", nets.unet), ("ema_unet", nets.ema_unet))
+    }
     torch.save({**state, "optimizer": optimizer.state_dict(), **counters}, path.with_suffix(".tmp"))
     path.with_suffix(".tmp").replace(path)
 
@@ -205,9 +201,8 @@ def follow(nets: Nets, step: int) -> None:
     """Move the running averages."""
     import torch
 
-    averages, parameters = zip(*nets.pairs(), strict=True)
     decay = min(EMA, (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(averages), list(parameters), 1 - decay)
+    torch._foreach_lerp_(list(nets.ema_unet.parameters()), list(nets.unet.parameters()), 1 - decay)
 
 
 def average_gradients(parameters: list["torch.Tensor"], ranks: int) -> None:
@@ -267,7 +262,7 @@ class Record:
 
 def main() -> None:
     """Read the options and start the processes."""
-    parser = argparse.ArgumentParser(description="Train text encoder and UNet.")
+    parser = argparse.ArgumentParser(description="Train the UNet.")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--anneal", action="store_true")
     parser.add_argument("--ranks", type=int, default=2)

@@ -1,8 +1,8 @@
 """The corpus of the diffusion stage: scenes encoded once by the frozen encoder.
 
-    python -m embedded.latents --count 24000     # grows work/latents.npy (fp16, N x 2 x 4 x 16 x 16: mean and std)
+    python -m embedded.latents --count 12000     # grows work/latents.npy (fp16, N x 2 x 4 x 16 x 16: mean and std)
 
-Scene number i is always `scene_number(i)`: only latents are stored.
+Scene number i is always `corpus_scene(i)`: only latents are stored.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from embedded.classes import THINGS
 from embedded.paths import WORK
-from embedded.scenes import Scene, random_scene, render
+from embedded.scenes import Scene, random_scene, render, settled
 from embedded.speed import device, restart_with_malloc
 
 if TYPE_CHECKING:
@@ -39,17 +39,22 @@ def scene_number(number: int) -> Scene:
         return scene._replace(items=(item,))
 
 
+def corpus_scene(number: int) -> Scene:
+    """Return the scene as the diffusion stage sees it."""
+    return settled(scene_number(number))
+
+
 def _pixels(number: int) -> NDArray[np.uint8]:
-    return np.asarray(render(scene_number(number)), dtype=np.uint8)
+    return np.asarray(render(corpus_scene(number)), dtype=np.uint8)
 
 
 def _encode(vae: "AutoencoderKL", pixels: NDArray[np.uint8]) -> NDArray[np.float16]:
     import torch
 
     batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device()).float() / 127.5 - 1
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(device(), torch.bfloat16):
         posterior = vae.encode(batch.to(memory_format=torch.channels_last)).latent_dist
-    return torch.stack([posterior.mean, posterior.std], 1).half().cpu().numpy()
+    return torch.stack([posterior.mean.float(), posterior.std.float()], 1).half().cpu().numpy()
 
 
 def make(count: int, processes: int = 2) -> None:
@@ -97,5 +102,5 @@ def _encode_range(start: int, count: int) -> NDArray[np.float16]:
 if __name__ == "__main__":
     restart_with_malloc()
     parser = argparse.ArgumentParser(description="Encode the corpus.")
-    parser.add_argument("--count", type=int, default=24_000)
+    parser.add_argument("--count", type=int, default=12_000)
     make(parser.parse_args().count)

@@ -135,3 +135,21 @@ def random_scene(rng: random.Random, things: range | list[int] | None = None) ->
         x = y = 0.5
     item = _item(rng.choice(list(things)), x, y, side, tint, rng)
     return Scene((item,), background, random_shade(background, rng), size, place)
+
+
+def settled(scene: Scene) -> Scene:
+    """Return the scene with its things on the latents' grid of four pixels, in four sizes, none mirrored.
+
+    A shift by a whole latent is free for a convolution, a shift by a fraction is a new pattern to learn: with few
+    samples this makes the difference between shards and shapes.
+    """
+    pair = len(scene.items) > 1
+    side = 0.4375 if pair else {None: 0.75, "small": 0.375, "large": 0.9375}[scene.size]
+
+    def snap(place: float) -> float:
+        if pair or scene.place:
+            return 0.25 if place < 0.4 else 0.75 if place > 0.6 else 0.5
+        return 0.5 if scene.size or abs(place - 0.5) < 0.028 else 0.5 + (0.0625 if place > 0.5 else -0.0625)
+
+    items = tuple(item._replace(x=snap(item.x), y=snap(item.y), side=side, flipped=False) for item in scene.items)
+    return scene._replace(items=items)
