@@ -102,7 +102,7 @@ class Lora:
         )
 
     def save(self, family: Family, folder: Path) -> None:
-        """Write ``pytorch_lora_weights.safetensors``, keys in peft's form, with the adapter's settings in its header."""
+        """Write ``pytorch_lora_weights.safetensors``, keys in peft's form, the adapter's settings in its header."""
         from peft.utils import get_peft_model_state_dict
 
         layers: dict[str, Any] = {}
