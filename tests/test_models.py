@@ -249,9 +249,7 @@ def test_layers_outside_of_attention_and_convolutions_are_applied_too(tiny_sd: P
     assert not equal(draw(f"{tiny_sd}+{convolutions}"), draw(str(tiny_sd)))
 
 
-def test_a_file_in_diffusers_older_form_draws_the_same(
-    tiny_sd: Path, adapter: Path, tmp_path: Path
-) -> None:
+def test_a_file_in_diffusers_older_form_draws_the_same(tiny_sd: Path, adapter: Path, tmp_path: Path) -> None:
     file = rewritten(adapter, tmp_path / "older.safetensors", to_older)
     assert equal(draw(f"{tiny_sd}+{file}"), draw(f"{tiny_sd}+{adapter}"))
 

@@ -51,9 +51,7 @@ class Run(RunFolder):
 
         model = models.open_model(str(self.path))
         requests = [generate.Request(prompt=text, seed=seed + place, **settings) for place, text in enumerate(texts)]
-        drawn = generate.draw(
-            model.family, requests, label=model.name, model_hash=model.hash, adapters=model.adapters
-        )
+        drawn = generate.draw(model.family, requests, label=model.name, model_hash=model.hash, adapters=model.adapters)
         return [picture.image for picture in drawn]
 
     def evaluate(self, *metrics: str) -> list[Result]:
@@ -229,7 +227,7 @@ def _loop(trainer: Trainer, run: RunFolder) -> None:
     began = time.monotonic()
     if not run.steps():
         run.update(base_validation_loss=trainer.validation_loss())
-    done = trainer.resume_point(run)
+    done = states.point(run)
     steps = trainer.steps(run)
     last: Step | None = None
     with (

@@ -18,11 +18,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from brushwork import batches, checkpoints, encoding, families, memory, optim
+from brushwork import batches, encoding, families, memory, optim, states
 from brushwork.devices import resolve_device, resolve_dtype
-from brushwork.errors import ConfigError, Diverged, ModelError
+from brushwork.errors import ConfigError
 from brushwork.runs import replacing
 from brushwork.seeds import derive
+from brushwork.values import Task
+from brushwork.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -35,10 +37,6 @@ if TYPE_CHECKING:
     from brushwork.encoding import Data, Encoder
     from brushwork.runs import RunFolder
     from brushwork.values import Conditioning, Family, Method, Objective, ParameterGroup
-
-RECENT = 50
-ALARM = 20.0
-"""A gradient norm this many times the median of the last RECENT steps is worth a warning."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +159,7 @@ class Trainer:
         self.step_size = settings.train_batch_size * settings.gradient_accumulation_steps
         seen = settings.num_train_epochs * len(self.data.train)
         self.total_steps = settings.max_train_steps or math.ceil(seen / self.step_size)
-        self._norms: list[float] = []
+        self.watch = Watch()
 
     @property
     def data(self) -> Data:
@@ -170,7 +168,7 @@ class Trainer:
 
     def steps(self, run: RunFolder | None = None) -> Generator[Step, None, None]:
         """Yield the steps that are still to do; see ``brushwork.train.steps``."""
-        done = self.restore(run) if run else 0
+        done = states.restore(self, run) if run else 0
         saved = done
         if run and not done:
             self.draw(run, 0)
@@ -180,12 +178,13 @@ class Trainer:
             for index in range(done + 1, self.total_steps + 1):
                 step = self.step(index, feed)
                 done = index
+                self.warnings += [step.warning] if step.warning else []
                 if self._due(index, self.config.train.validation_steps):
                     step = replace(step, validation_loss=self.validation_loss())
                     if run:
                         self.draw(run, index)
                 if run and self._due(index, self.config.train.checkpointing_steps):
-                    self.checkpoint(run, index)
+                    states.save(self, run, index)
                     saved = index
                 yield step
             if run:
@@ -193,7 +192,7 @@ class Trainer:
         except GeneratorExit:
             # Closed between two steps, so the state is whole (after an exception in the middle of one it may not be).
             if run and saved < done:
-                self.checkpoint(run, done)
+                states.save(self, run, done)
             raise
 
     def _due(self, index: int, every: int) -> bool:
@@ -206,8 +205,7 @@ class Trainer:
         began = time.perf_counter()
         factor = optim.lr_factor(self.config.optimizer, index - 1, self.total_steps)
         rate = optim.set_learning_rate(self.optimizer, factor)
-        if not self.family.denoiser.training:  # walking through its modules takes 2 % of a small model's step
-            self.family.denoiser.train()
+        self._enter_training_mode()
         first = (index - 1) * self.step_size
         # The weights of the whole step: a micro-batch counts for what is in it, not for being one of several.
         total = sum(self.examples.sample(position).weight for position in range(first, first + self.step_size))
@@ -222,7 +220,13 @@ class Trainer:
         every = torch.cat(losses).tolist()
         self.scaler.unscale_(self.optimizer)
         norm = optim.clip_gradients(list(self.named.values()), self.config.optimizer.max_grad_norm)
-        self._stop_if_diverged(index, every, norm, rate)
+        positions = range(first, first + self.step_size)
+        # Under fp16 an infinite gradient is expected now and then: the scaler skips the step and lowers its scale.
+        overflow_is_fine = self.scaler.is_enabled() and self.scaler.get_scale() > 1.0
+        if not (overflow_is_fine and math.isinf(norm)):
+            self.watch.stop_if_diverged(
+                index, every, [self.examples.sample(each).name for each in positions], norm, rate
+            )
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -238,21 +242,33 @@ class Trainer:
             seconds=seconds,
             images_per_second=self.step_size / seconds,
             memory_bytes=memory.used(self.device),
-            warning=self._alarm(index, norm),
+            warning=self.watch.alarm(index, norm),
         )
+
+    def _enter_training_mode(self) -> None:
+        """Switch dropout on in what is trained; drawing and validation switch it off."""
+        trained = {group.name for group in self.groups}
+        for name, module in {"denoiser": self.family.denoiser, **self.family.text_encoders}.items():
+            # Asked first: walking through all modules takes 2 % of a small model's step.
+            if name in trained and not module.training:
+                module.train()
 
     def losses(self, batch: Batch) -> Tensor:
         """Return the objective's loss of each sample, shape (B,)."""
         import torch
 
-        conditioning = self._conditioning(batch)
-
-        def predict(latents: Tensor, timesteps: Tensor) -> Tensor:
-            return self.family.predict(latents, timesteps, conditioning)
-
+        task = Task(
+            family=self.family,
+            method=self.method,
+            conditioning=self._conditioning(batch),
+            captions=batch.captions,
+            latents=batch.latents,
+            noise=batch.noise,
+            uniform=batch.uniform,
+        )
         mixed = self.config.train.mixed_precision != "no"
         with torch.autocast(self.device.split(":")[0], dtype=self.dtype, enabled=mixed):
-            return self.objective.losses(self.family, predict, batch.latents, batch.noise, batch.uniform)
+            return self.objective.losses(task)
 
     def _conditioning(self, batch: Batch) -> Conditioning:
         import torch
@@ -267,38 +283,13 @@ class Trainer:
         ):
             return self.family.encode_text(batch.captions)
 
-    def _stop_if_diverged(self, index: int, losses: list[float], norm: float, rate: float) -> None:
-        bad = [loss for loss in losses if not math.isfinite(loss)]
-        # Under fp16 an infinite gradient is expected now and then: the scaler skips the step and lowers its scale.
-        overflow_is_fine = self.scaler.is_enabled() and self.scaler.get_scale() > 1.0
-        if not bad and (math.isfinite(norm) or overflow_is_fine):
-            return
-        first = (index - 1) * self.step_size
-        places = [place for place, loss in enumerate(losses) if not math.isfinite(loss)]
-        names = [self.examples.sample(first + place).name for place in places]
-        what = f"the loss of {', '.join(names[:3])} is not a number" if names else "a gradient is infinite"
-        message = (
-            f"Step {index}: {what} (learning rate {rate:g}, gradient norm {norm:g}). The last checkpoint is kept.\n"
-            f"Lower optimizer.learning_rate, set optimizer.max_grad_norm=1, or use train.mixed_precision=bf16 or no."
-        )
-        raise Diverged(message)
-
-    def _alarm(self, index: int, norm: float) -> str | None:
-        recent = self._norms[-RECENT:]
-        self._norms = [*recent, norm]
-        if len(recent) < RECENT or norm < ALARM * statistics.median(recent):
-            return None
-        usual = statistics.median(recent)
-        text = f"Step {index}: the gradient norm jumped to {norm:.3g} (usually {usual:.3g}). A lower rate is safer."
-        self.warnings.append(text)
-        return text
-
     def validation_loss(self) -> float | None:
         """Return the mean loss over the held-out samples at fixed noise and timesteps; None without any."""
         import torch
 
         losses: list[float] = []
-        self.family.denoiser.eval()
+        for module in (self.family.denoiser, *self.family.text_encoders.values()):
+            module.eval()
         with torch.no_grad(), self.averaged():
             for batch in batches.held_out_batches(self.encoder, self.config):
                 losses += self.losses(batch).tolist()
@@ -321,62 +312,6 @@ class Trainer:
 
         with self.averaged():
             samples.draw(run, self.config, self.family, index)
-
-    def state(self, index: int) -> dict[str, Any]:
-        """Return everything that the rest of the run depends on after step ``index``."""
-        return {
-            "step": index,
-            "trained": dict(self.named),
-            "optimizer": self.optimizer.state_dict(),
-            "average": list(self.average.average) if self.average else None,
-            "scaler": self.scaler.state_dict(),
-            "norms": self._norms,
-            "warnings": self.warnings,
-            "base": self.family.fingerprint,
-            "data": self.data.fingerprint,
-        }
-
-    def checkpoint(self, run: RunFolder, index: int) -> None:
-        """Write the state after step ``index`` and drop the oldest above ``checkpoints_total_limit``."""
-        folder = run.path / "checkpoints"
-        checkpoints.save(folder / str(index), self.state(index))
-        checkpoints.keep(folder, self.config.train.checkpoints_total_limit)
-
-    def resume_point(self, run: RunFolder) -> int:
-        """Return how many steps of a run are done."""
-        folder = checkpoints.latest(run.path / "checkpoints")
-        return int(folder.name) if folder else 0
-
-    def restore(self, run: RunFolder) -> int:
-        """Load the newest checkpoint of a run, if any; return the number of steps done.
-
-        Raises:
-            ModelError: The base or the data are not those that the run began with.
-        """
-        import torch
-
-        checkpoints.clean(run.path / "checkpoints")
-        folder = checkpoints.latest(run.path / "checkpoints")
-        run.forget_after(int(folder.name) if folder else 0)
-        if folder is None:
-            return 0
-        state = checkpoints.load(folder)
-        for what, now in (("base", self.family.fingerprint), ("data", self.data.fingerprint)):
-            if state[what] != now:
-                message = (
-                    f"{run.path}: the {what} changed since this run began ({state[what][:8]} then, {now[:8]} now), so "
-                    f"it cannot go on exactly. Start a new run, or put the {what} back."
-                )
-                raise ModelError(message)
-        with torch.no_grad():
-            for name, parameter in self.named.items():
-                parameter.copy_(state["trained"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.average:
-            self.average.average = [each.to(self.device) for each in state["average"]]
-        self.scaler.load_state_dict(state["scaler"])
-        self._norms, self.warnings = state["norms"], state["warnings"]
-        return int(state["step"])
 
     def finish(self, run: RunFolder) -> None:
         """Write what the method made to ``weights/``, in one step."""

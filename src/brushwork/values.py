@@ -158,23 +158,28 @@ class Method(Protocol):
         """Within this context the family predicts as the untouched base."""
 
 
+@dataclass(frozen=True)
+class Task:
+    """One micro-batch as an objective sees it. Shapes: latents and noise (B, C, H, W), uniform (B,)."""
+
+    family: Family
+    method: Method
+    conditioning: Conditioning
+    captions: Sequence[str]
+    latents: Tensor
+    """Clean scaled latents x0."""
+    noise: Tensor
+    """Standard normal."""
+    uniform: Tensor
+    """In [0, 1); decides each sample's timestep."""
+
+    def predict(self, latents: Tensor, timesteps: Tensor) -> Tensor:
+        """Run the denoiser on noisy latents (B, C, H, W) at integer timesteps (B,), under the samples' conditioning."""
+        return self.family.predict(latents, timesteps, self.conditioning)
+
+
 class Objective(Protocol):
     """Turns predictions into a loss per sample. Lives in ``objectives/<name>.py``."""
 
-    def losses(self, family: Family, predict: Predict, latents: Tensor, noise: Tensor, uniform: Tensor) -> Tensor:
-        """Return the loss of each sample, shape (B,).
-
-        Args:
-            family: Supplies the noise schedule and the kind of prediction.
-            predict: ``predict(noisy_latents, timesteps)``, the conditioning already bound.
-            latents: Clean scaled latents x0, (B, C, H, W).
-            noise: Standard normal, the shape of ``latents``.
-            uniform: (B,) in [0, 1); decides each sample's timestep.
-        """
-
-
-class Predict(Protocol):
-    """The denoiser with its conditioning bound."""
-
-    def __call__(self, latents: Tensor, timesteps: Tensor) -> Tensor:
-        """Predict from noisy latents (B, C, H, W) at integer timesteps (B,)."""
+    def losses(self, task: Task) -> Tensor:
+        """Return the loss of each sample, shape (B,)."""

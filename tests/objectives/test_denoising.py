@@ -21,6 +21,10 @@ def _family(prediction: str) -> Any:
     return SimpleNamespace(prediction=prediction, alphas_cumprod=scheduler.alphas_cumprod.double())
 
 
+def _task(family: Any, predict: Any, latents: torch.Tensor, noise: torch.Tensor, uniform: torch.Tensor) -> Any:
+    return SimpleNamespace(family=family, predict=predict, latents=latents, noise=noise, uniform=uniform)
+
+
 def _predict(latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
     return torch.tanh(latents) + timesteps.view(-1, 1, 1, 1) / 1000
 
@@ -32,7 +36,7 @@ def test_losses_equal_diffusers_training_script(prediction: str, gamma: float | 
     generator = torch.Generator().manual_seed(0)
     latents, noise = torch.randn(2, 16, 4, 8, 8, generator=generator)
     uniform = torch.rand(16, generator=generator)
-    losses = Config(snr_gamma=gamma).build().losses(_family(prediction), _predict, latents, noise, uniform)
+    losses = Config(snr_gamma=gamma).build().losses(_task(_family(prediction), _predict, latents, noise, uniform))
 
     scheduler = DDPMScheduler(**SCHEDULE, prediction_type=prediction)
     timesteps = (uniform * 1000).long()
@@ -51,7 +55,7 @@ def test_a_perfect_prediction_has_no_loss() -> None:
     uniform = torch.tensor([0.0, 0.3, 0.6, 0.999])
     a = family.alphas_cumprod[(uniform * 1000).long()].float().view(-1, 1, 1, 1)
     velocity = a.sqrt() * noise - (1 - a).sqrt() * latents
-    losses = Config().build().losses(family, lambda *_: velocity, latents, noise, uniform)
+    losses = Config().build().losses(_task(family, lambda *_: velocity, latents, noise, uniform))
     assert losses.max() < 1e-10
 
 

@@ -18,7 +18,7 @@ from brushwork.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from brushwork.values import Family, Predict, Prediction
+    from brushwork.values import Family, Prediction, Task
 
 
 class Config(PluginSettings):
@@ -44,15 +44,16 @@ class Denoising:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def losses(self, family: Family, predict: Predict, latents: Tensor, noise: Tensor, uniform: Tensor) -> Tensor:
-        """Return the loss of each sample, shape (B,). See ``brushwork.values.Objective``."""
-        prediction = self.prediction(family)
-        schedule = family.alphas_cumprod.to(latents.device)
-        timesteps = (uniform * len(schedule)).long().clamp_(max=len(schedule) - 1)
+    def losses(self, task: Task) -> Tensor:
+        """Return the loss of each sample, shape (B,)."""
+        latents, noise = task.latents, task.noise
+        prediction = self.prediction(task.family)
+        schedule = task.family.alphas_cumprod.to(latents.device)
+        timesteps = (task.uniform * len(schedule)).long().clamp_(max=len(schedule) - 1)
         a = schedule[timesteps]
         signal, sigma = (part.to(latents.dtype).view(-1, 1, 1, 1) for part in (a.sqrt(), (1 - a).sqrt()))
         target = noise if prediction == "epsilon" else signal * noise - sigma * latents
-        predicted = predict(signal * latents + sigma * noise, timesteps)
+        predicted = task.predict(signal * latents + sigma * noise, timesteps)
         errors = (predicted.float() - target.float()).square().flatten(1).mean(1)
         if self.config.snr_gamma is None:
             return errors

@@ -1,0 +1,77 @@
+"""The complete state of a run after a step: saved, and put back so that the run goes on exactly.
+
+What is random needs no state (see ``brushwork.seeds``), nor does the learning rate (a function of the step).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from brushwork import checkpoints
+from brushwork.errors import ModelError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from brushwork.runs import RunFolder
+    from brushwork.train import Trainer
+
+
+def folder(run: RunFolder) -> Path:
+    """Return where a run's checkpoints lie."""
+    return run.path / "checkpoints"
+
+
+def point(run: RunFolder) -> int:
+    """Return how many steps of a run are done and saved."""
+    every = checkpoints.steps(folder(run))
+    return every[-1] if every else 0
+
+
+def save(trainer: Trainer, run: RunFolder, index: int) -> None:
+    """Write the state after step ``index`` and drop the oldest above ``checkpoints_total_limit``."""
+    state: dict[str, Any] = {
+        "step": index,
+        "trained": dict(trainer.named),
+        "optimizer": trainer.optimizer.state_dict(),
+        "average": list(trainer.average.average) if trainer.average else None,
+        "scaler": trainer.scaler.state_dict(),
+        "norms": trainer.watch.norms,
+        "warnings": trainer.warnings,
+        "base": trainer.family.fingerprint,
+        "data": trainer.data.fingerprint,
+    }
+    checkpoints.save(folder(run) / str(index), state)
+    checkpoints.keep(folder(run), trainer.config.train.checkpoints_total_limit)
+
+
+def restore(trainer: Trainer, run: RunFolder) -> int:
+    """Load the newest checkpoint of a run, if any; return the number of steps done.
+
+    Raises:
+        ModelError: The base or the data are not those that the run began with.
+    """
+    import torch
+
+    checkpoints.clean(folder(run))
+    done = point(run)
+    run.forget_after(done)
+    if not done:
+        return 0
+    state = checkpoints.load(folder(run) / str(done))
+    for what, now in (("base", trainer.family.fingerprint), ("data", trainer.data.fingerprint)):
+        if state[what] != now:
+            message = (
+                f"{run.path}: the {what} changed since this run began ({state[what][:8]} then, {now[:8]} now), so it "
+                f"cannot go on exactly. Start a new run, or put the {what} back."
+            )
+            raise ModelError(message)
+    with torch.no_grad():
+        for name, parameter in trainer.named.items():
+            parameter.copy_(state["trained"][name])
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    if trainer.average:
+        trainer.average.average = [each.to(trainer.device) for each in state["average"]]
+    trainer.scaler.load_state_dict(state["scaler"])
+    trainer.watch.norms, trainer.warnings = state["norms"], state["warnings"]
+    return done
