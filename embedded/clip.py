@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import CLIPModel
 
-WIDTH, TEXT_LAYERS, VISION_LAYERS = 160, 3, 4
+WIDTH, VISION_LAYERS = 160, 4
 MANNER_WORDS = {
     "engraving": (
         "an engraving of {}", "{}, old book engraving", "{}, engraving", "an old engraving of {}", "{}, ink hatching",
@@ -57,12 +57,7 @@ def new_clip() -> "CLIPModel":
 
     from embedded.nets import text_config
 
-    text = text_config() | {
-        "hidden_size": WIDTH,
-        "intermediate_size": 4 * WIDTH,
-        "projection_dim": WIDTH,
-        "num_hidden_layers": TEXT_LAYERS,
-    }
+    text = text_config() | {"projection_dim": WIDTH}
     vision = {
         "hidden_size": WIDTH,
         "intermediate_size": 4 * WIDTH,
@@ -134,6 +129,9 @@ def train(options: argparse.Namespace) -> None:
     model, tokenizer = new_clip(), tokenizers.load()
     path = WORK / "clip.pt"
     seen = 0
+    if (WORK / "text.pt").exists():  # the reader of `mini` is a good start
+        reader = torch.load(WORK / "text.pt", weights_only=True)
+        model.text_model.load_state_dict({k.removeprefix("text_model."): v for k, v in reader.items()})
     if path.exists():
         state = torch.load(path, weights_only=True)
         model.load_state_dict(state["clip"])

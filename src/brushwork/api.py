@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brushwork import config as configs
-from brushwork import contact, memory, prompts, provenance, trackers
+from brushwork import contact, memory, prompts, provenance, states, trackers
 from brushwork.errors import BrushworkError, RunFailed, UserError
 from brushwork.progress import bar, note
 from brushwork.runs import RunFolder, check_free
