@@ -73,8 +73,9 @@ class GroupedAttention:
 class Corpus:
     """Random batches of latents with freshly worded captions."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, noisy: float) -> None:
         """Map the latents and make the scenes they show."""
+        self.noisy = noisy
         self.latents = np.load(WORK / "latents.npy", mmap_mode="r")
         self.factor = json.loads((WORK / "latents.json").read_text())["scaling_factor"]
         self.scenes = [corpus_scene(i) for i in range(len(self.latents))]
@@ -85,7 +86,7 @@ class Corpus:
         import torch
 
         numbers = self.rng.sample(range(len(self.scenes)), pictures)
-        words = ["" if self.rng.random() < EMPTY_CAPTION else caption(self.scenes[n], self.rng) for n in numbers]
+        words = ["" if self.rng.random() < EMPTY_CAPTION else caption(self.scenes[n], self.rng, self.noisy) for n in numbers]
         ids = self.tokenizer(words, padding="max_length", truncation=True, return_tensors="pt").input_ids
         moments = torch.from_numpy(self.latents[sorted(numbers)].astype(np.float32))
         moments = moments[torch.tensor(numbers).argsort().argsort()]
@@ -172,7 +173,7 @@ def train(rank: int, options: argparse.Namespace) -> None:
     nets, optimizer, counters = build(WORK / f"{options.name}.pt")
     seed = counters["seen"] * ranks + rank
     torch.manual_seed(seed)
-    corpus, diffusion = Corpus(seed), Diffusion()
+    corpus, diffusion = Corpus(seed, options.noisy), Diffusion()
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     record = Record(options, lambda path: save(path, nets, optimizer, counters))
     while (share := record.share(ranks)) < 1:
@@ -267,9 +268,10 @@ def main() -> None:
     parser.add_argument("--anneal", action="store_true")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--pictures", type=int, default=12)
-    parser.add_argument("--levels", type=int, default=4)
-    parser.add_argument("--rate", type=float, default=1.0)
+    parser.add_argument("--pictures", type=int, default=16, help="per process")
+    parser.add_argument("--levels", type=int, default=2, help="noise levels of each picture")
+    parser.add_argument("--rate", type=float, default=2.0)
+    parser.add_argument("--noisy", type=float, default=0.6, help="share of captions with meaningless words")
     parser.add_argument("--name", default="base")
     parser.add_argument("--port", type=int, default=29531)
     options = parser.parse_args()

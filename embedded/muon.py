@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-ADAM_WORDS = ("embedding", "conv_in", "conv_out", "norm", "time_embedding")
+ADAM_WORDS = ("embedding", "conv_in", "conv_out", "norm", "time_embedding", "to_q", "to_k", "q_proj", "k_proj")
 
 
 def orthogonalized(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
