@@ -57,7 +57,12 @@ def configuration() -> str:
         "",
         *table(config.Config, ""),
     ]
-    parts = {"optimizer": config.OptimizerConfig, "train": config.TrainConfig, "validation": config.ValidationConfig}
+    parts = {
+        "optimizer": config.OptimizerConfig,
+        "train": config.TrainConfig,
+        "validation": config.ValidationConfig,
+        "preserve": config.PreserveConfig,
+    }
     for key, axis in AXES.items():
         for name in registry.names(axis):
             settings = registry.load(axis, name).Config

@@ -76,6 +76,7 @@ def train(
     data: str | Mapping[str, Any] | None = None,
     steps: int | None = None,
     seed: int | None = None,
+    preserve: bool = False,
     overrides: Sequence[str] = (),
     out: str | Path | None = None,
     evaluate: bool = True,
@@ -89,6 +90,7 @@ def train(
     if not isinstance(recipe, configs.Config):
         recipe = configs.load(
             recipe, method=method, overrides=overrides, base=base, data=data, seed=seed,
+            preserve={} if preserve else None,
             train=None if steps is None else {"max_train_steps": steps},
         )  # fmt: skip
     if out is not None:
@@ -128,11 +130,12 @@ def plan(config: Config) -> Plan:
     facts = {
         "device": trainer.device,
         "family": trainer.family.name,
-        "pictures": len(trainer.data.train),
+        "pictures": trainer.data.own,
         "held_out": len(trainer.data.held_out),
         "steps": trainer.total_steps,
         "effective_batch": trainer.step_size,
-        "times_each_is_seen": round(seen / len(trainer.data.train), 1),
+        "times_each_is_seen": round(seen / trainer.data.epoch, 1),
+        "pictures_to_draw": sum(len(each.missing) for each in trainer.drawn),
         "trainable_parameters": trainable,
         "trainable_share": round(trainable / _parameters(trainer), 4),
     }
@@ -173,7 +176,11 @@ def _with_prompts(config: Config) -> Config:
     texts = prompts.resolve(validation.prompts, fallback)
     control = prompts.resolve(validation.control_prompts, key="validation.control_prompts")
     changes = {"prompts": tuple(texts), "control_prompts": tuple(control)}
-    return config.model_copy(update={"validation": validation.model_copy(update=changes)})
+    written = {"validation": validation.model_copy(update=changes)}
+    if config.preserve is not None:
+        texts = prompts.resolve(config.preserve.prompts, key="preserve.prompts")
+        written["preserve"] = config.preserve.model_copy(update={"prompts": tuple(texts)})
+    return config.model_copy(update=written)
 
 
 def _opening(trainer: Trainer) -> dict[str, Any]:
@@ -189,10 +196,13 @@ def _opening(trainer: Trainer) -> dict[str, Any]:
         "base": {"name": trainer.config.base, "hash": family.fingerprint, "family": family.name},
         "data": {
             "path": settings.path,
-            "count": len(data.source),
+            "count": len(data.source) - data.drawn,
             "held_out": len(data.held_out),
             "fingerprint": data.fingerprint,
         },
+        "drawn": [
+            {"name": each.prior.name, "count": len(each), "folder": str(each.folder)} for each in trainer.drawn
+        ],
         "encoded": trainer.encoded,
         "total_steps": trainer.total_steps,
         "trainable_parameters": sum(each.numel() for each in trainer.named.values()),

@@ -153,6 +153,14 @@ class ValidationConfig(Settings):
     judge: str = Field("auto", description="A CLIP model: hub id or folder; auto: mini-clip for mini, else ViT-B/32.")
 
 
+class PreserveConfig(Settings):
+    """Pictures of the base's own drawing, trained on beside the data so that it forgets less."""
+
+    prompts: str | tuple[str, ...] = Field("neutral", description="Of what: prompts, a text file, or an embedded list.")
+    num_images: PositiveInt = Field(64, description="So many, drawn once and kept in the cache.")
+    weight: PositiveFloat = Field(1.0, description="How much such a picture counts beside one of the data.")
+
+
 class Config(Settings):
     """Everything that determines a run. The same keys in YAML, in ``key.path=value`` and in Python."""
 
@@ -169,6 +177,9 @@ class Config(Settings):
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="How the weights are updated.")
     train: TrainConfig = Field(TrainConfig(), description="How long and how the loop runs.")
     validation: ValidationConfig = Field(ValidationConfig(), description="What is drawn and measured.")
+    preserve: PreserveConfig | None = Field(
+        None, description="Train on pictures of the base's own drawing too, so that it forgets less; null: do not."
+    )
     seed: NonNegativeInt = Field(0, description="Decides everything random: order, flips, noise, initial weights.")
 
     @model_validator(mode="after")
@@ -336,6 +347,7 @@ __all__ = [
     "Config",
     "OptimizerConfig",
     "PluginSettings",
+    "PreserveConfig",
     "Settings",
     "TrainConfig",
     "ValidationConfig",

@@ -40,6 +40,19 @@ class Data:
     train: list[int]
     held_out: list[int]
     fingerprint: str
+    drawn: int = 0
+    """How many pictures at the source's end the base drew itself; the others are the user's own."""
+
+    @property
+    def own(self) -> int:
+        """How many of the user's own pictures are trained on."""
+        return len(set(self.train)) - self.drawn
+
+    @property
+    def epoch(self) -> int:
+        """In how many samples each of these comes once."""
+        end = len(self.source) - self.drawn
+        return len(self.train) * self.own // sum(index < end for index in self.train)
 
 
 def read(source: Source, settings: ImageSettings, seed: int) -> Data:

@@ -16,6 +16,7 @@ from brushwork.cli import json_option, print_json
 @click.option("--data", help="A folder of pictures with captions, a hub id, or an embedded data set.")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps.")
 @click.option("--seed", type=click.IntRange(min=0), help="The seed of everything random.")
+@click.option("--preserve", is_flag=True, help="Train on pictures of the base's own drawing too: it forgets less.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="The run folder; default: below runs/.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, from its own configuration.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print the resolved configuration and the plan, stop.")
@@ -27,6 +28,7 @@ def command(
     data: str | None,
     steps: int | None,
     seed: int | None,
+    preserve: bool,
     out: Path | None,
     resume: bool,
     dry_run: bool,
@@ -46,7 +48,7 @@ def command(
     from brushwork.runs import check_free
 
     if resume:
-        _refuse_others(recipe_and_overrides, method, base, data, steps, seed, out)
+        _refuse_others(recipe_and_overrides, method, base, data, steps, seed, preserve or None, out)
         _finish(api.resume(str(out)), as_json=as_json)
         return
     recipes = [each for each in recipe_and_overrides if "=" not in each]
@@ -60,6 +62,7 @@ def command(
         base=base,
         data=data,
         seed=seed,
+        preserve={} if preserve else None,
         train=None if steps is None else {"max_train_steps": steps},
     )
     if out is not None:

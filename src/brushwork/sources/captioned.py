@@ -58,7 +58,7 @@ class Config(ImageSettings):
         Raises:
             DataError: There is no such data set, no picture, or the captions are not as they should be.
         """
-        rows = _rows(self)
+        rows = find_rows(self)
         if not len(rows):
             message = f"{self.path} has no pictures."
             raise DataError(message)
@@ -151,8 +151,8 @@ def _caption_problem(rows: Rows) -> str:
     return ""
 
 
-def _rows(config: Config) -> Rows:
-    """Choose the reader for a path."""
+def find_rows(config: Config) -> Rows:
+    """Choose the reader for a path; the captions are not looked at."""
     from brushwork.readers import arrow
     from brushwork.readers import folder as folders
 
