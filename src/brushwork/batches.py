@@ -35,6 +35,8 @@ class Batch:
     noise: Tensor
     uniform: Tensor
     weights: Tensor
+    seeds: list[int]
+    mask: Tensor | None = None
 
 
 class Examples:
@@ -69,11 +71,17 @@ class Examples:
         chance, x, y = torch.rand(3, generator=generator).tolist()
         flip = self.pictures.settings.random_flip and chance < 0.5  # noqa: PLR2004
         sample = self.data.source[index]
-        example: dict[str, Any] = {"position": position, "name": sample.name, "caption": sample.caption}
+        caption = "" if self._drops_caption(position) else sample.caption
+        example: dict[str, Any] = {"position": position, "name": sample.name, "caption": caption}
+        random_xy = None if self.pictures.settings.center_crop else (x, y)
+        if "mask" in sample.extra:
+            example["mask"] = self.pictures.mask(index, flip=flip, random_xy=random_xy)
         if self.pictures.store:
             return example | self.pictures.store.get(self.pictures.key(index, flip=flip))
-        random_xy = None if self.pictures.settings.center_crop else (x, y)
         return example | {"pixels": self.pictures.pixels(index, flip=flip, random_xy=random_xy)}
+
+    def _drops_caption(self, position: int) -> bool:
+        return derive(self.seed, "caption", position) < self.pictures.settings.caption_dropout * 2**63
 
 
 def batches(examples: Examples, encoder: Encoder, config: Config, start: int, stop: int) -> Iterator[Batch]:
@@ -107,8 +115,9 @@ def collate(rows: Sequence[dict[str, Any]], examples: Examples, encoder: Encoder
         moments = {name: torch.stack([row[name] for row in rows]).to(encoder.device) for name in ("mean", "std")}
     shape = moments["mean"].shape[1:]
     draws, noises, uniforms = [], [], []
-    for row in rows:
-        generator = torch.Generator().manual_seed(derive(examples.seed, "noise", row["position"]))
+    seeds = [derive(examples.seed, "noise", row["position"]) for row in rows]
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
         draws.append(torch.randn(shape, generator=generator))
         noises.append(torch.randn(shape, generator=generator))
         uniforms.append(torch.rand((), generator=generator))
@@ -123,7 +132,19 @@ def collate(rows: Sequence[dict[str, Any]], examples: Examples, encoder: Encoder
         noise=torch.stack(noises).to(encoder.device),
         uniform=torch.stack(uniforms).to(encoder.device),
         weights=weights.to(encoder.device),
+        seeds=seeds,
+        mask=_masks([row.get("mask") for row in rows], encoder.device),
     )
+
+
+def _masks(masks: Sequence[Tensor | None], device: str) -> Tensor | None:
+    """Stack masks (1, H, W); a sample without one counts everywhere."""
+    import torch
+
+    given = [mask for mask in masks if mask is not None]
+    if not given:
+        return None
+    return torch.stack([torch.ones_like(given[0]) if mask is None else mask for mask in masks]).to(device)
 
 
 def held_out_batches(encoder: Encoder, config: Config) -> Iterator[Batch]:
@@ -138,10 +159,11 @@ def held_out_batches(encoder: Encoder, config: Config) -> Iterator[Batch]:
             mean = pictures.store.get(pictures.key(index, flip=False))["mean"]
         else:
             mean = encoder.encode(pictures.pixels(index, flip=False)[None], squeeze=True)["mean"].cpu()
+        mask = pictures.mask(index, flip=False) if "mask" in sample.extra else None
         for slot in range(validation.loss_timesteps):
             seed = derive(config.seed, "validation", encoder.data.digests[index], slot)
             noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed))
-            rows.append((sample, mean, noise, (slot + 0.5) / validation.loss_timesteps))
+            rows.append((sample, mean, noise, (slot + 0.5) / validation.loss_timesteps, seed, mask))
     size = config.train.train_batch_size
     for part in (rows[first : first + size] for first in range(0, len(rows), size)):
         captions = [sample.caption for sample, *_ in part]
@@ -149,8 +171,10 @@ def held_out_batches(encoder: Encoder, config: Config) -> Iterator[Batch]:
             names=[sample.name for sample, *_ in part],
             captions=captions,
             conditioning=encoder.conditioning(captions) if encoder.cache_text else None,
-            latents=encoder.family.scale_latents(torch.stack([mean for _, mean, _, _ in part]).to(encoder.device)),
-            noise=torch.stack([noise for *_, noise, _ in part]).to(encoder.device),
-            uniform=torch.tensor([slot for *_, slot in part], device=encoder.device),
+            latents=encoder.family.scale_latents(torch.stack([mean for _, mean, *_ in part]).to(encoder.device)),
+            noise=torch.stack([noise for _, _, noise, *_ in part]).to(encoder.device),
+            uniform=torch.tensor([slot for *_, slot, _, _ in part], device=encoder.device),
             weights=torch.tensor([sample.weight for sample, *_ in part], device=encoder.device),
+            seeds=[seed for *_, seed, _ in part],
+            mask=_masks([mask for *_, mask in part], encoder.device),
         )

@@ -63,10 +63,22 @@ def _usage(run: RunFolder, *, is_lora: bool) -> str:
         if base == "mini" and is_lora
         else ""
     )
+    load += _schedule(run) if is_lora else ""
     return (
         f'```bash\nbrushwork generate {run.path.name} "{prompt}"\n```\n\n'
         f"```python\nfrom diffusers import DiffusionPipeline\n\n{load}\n"
         f'image = pipeline("{prompt}").images[0]\n```{note}'
+    )
+
+
+def _schedule(run: RunFolder) -> str:
+    """Return the line that gives the base the noise schedule of the training; a whole model brings it along."""
+    if not getattr(run.config.objective, "rescale_betas_zero_snr", False):
+        return ""
+    return (
+        "\n# trained down to pure noise (zero terminal SNR), so it must be drawn with that schedule\n"
+        "pipeline.scheduler = pipeline.scheduler.from_config(\n"
+        '    pipeline.scheduler.config, rescale_betas_zero_snr=True, timestep_spacing="trailing"\n)'
     )
 
 

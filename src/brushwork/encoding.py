@@ -7,6 +7,7 @@ encoder.fill()
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from brushwork.config import Config
     from brushwork.sources import ImageSettings
-    from brushwork.values import Family, Source
+    from brushwork.values import Family, Sample, Source
 
 SMALLEST_SPLIT = 20
 """Below so many pictures, ``validation_split: auto`` holds none out."""
@@ -63,7 +64,10 @@ def read(source: Source, settings: ImageSettings, seed: int) -> Data:
             digests.append(images.digest(source[index].image.read()))
             advance()
     held_out = _held_out(digests, settings.validation_split, seed)
-    contents = [(digest, source[index].caption, source[index].weight) for index, digest in enumerate(digests)]
+    contents = [
+        (digest, source[index].caption, source[index].weight, *_mask_digest(source[index]))
+        for index, digest in enumerate(digests)
+    ]
     return Data(
         source=source,
         digests=digests,
@@ -71,6 +75,11 @@ def read(source: Source, settings: ImageSettings, seed: int) -> Data:
         held_out=sorted(held_out),
         fingerprint=content_key(*(str(part) for part in contents)),
     )
+
+
+def _mask_digest(sample: Sample) -> tuple[str, ...]:
+    mask = sample.extra.get("mask")
+    return () if mask is None else (images.digest(mask.read()),)
 
 
 def _held_out(digests: Sequence[str], split: float | str, seed: int) -> set[int]:
@@ -90,9 +99,9 @@ def _held_out(digests: Sequence[str], split: float | str, seed: int) -> set[int]
 class Pictures:
     """Pictures by index, as pixels or as cached moments. Holds no model, so loader workers can have it."""
 
-    def __init__(self, data: Data, settings: ImageSettings, store: TensorStore | None, dtype: str) -> None:
+    def __init__(self, data: Data, settings: ImageSettings, store: TensorStore | None, dtype: str, unit: int) -> None:
         assert settings.resolution is not None, "train.prepare fills it in"
-        self.data, self.settings, self.store, self.dtype = data, settings, store, dtype
+        self.data, self.settings, self.store, self.dtype, self.unit = data, settings, store, dtype, unit
         self.resolution = settings.resolution
 
     def key(self, index: int, *, flip: bool) -> str:
@@ -106,6 +115,26 @@ class Pictures:
         picture = images.decode(sample.image.read(), self.settings.background, sample.name)
         array = images.square(picture, self.resolution, centre=random_xy is None, flip=flip, random_xy=random_xy)
         return images.to_pixels(array)
+
+    def mask(self, index: int, *, flip: bool, random_xy: tuple[float, float] | None = None) -> Tensor | None:
+        """Return how much each latent pixel of a picture counts, (1, H, W) in [0, 1], cropped as the picture is."""
+        return self._centre_mask(index, flip) if random_xy is None else self._read_mask(index, flip, random_xy)
+
+    @functools.lru_cache(maxsize=4096)  # noqa: B019  (lives as long as the run)
+    def _centre_mask(self, index: int, flip: bool) -> Tensor | None:  # noqa: FBT001
+        return self._read_mask(index, flip, None)
+
+    def _read_mask(self, index: int, flip: bool, random_xy: tuple[float, float] | None) -> Tensor | None:  # noqa: FBT001
+        import torch
+
+        sample = self.data.source[index]
+        file = sample.extra.get("mask")
+        if file is None:
+            return None
+        image = images.decode(file.read(), "black", f"the mask of {sample.name}").convert("L").convert("RGB")
+        array = images.square(image, self.resolution, centre=random_xy is None, flip=flip, random_xy=random_xy)
+        white = torch.from_numpy(array[..., 0].copy()).float().div(255)[None]
+        return torch.nn.functional.avg_pool2d(white, self.unit)
 
 
 class Encoder:
@@ -126,7 +155,7 @@ class Encoder:
         self.dtype = str(next(family.vae.parameters()).dtype)
         self.texts = TensorStore(root / "texts" / family.text_fingerprint)
         store = TensorStore(root / "latents" / family.vae_fingerprint) if cache_latents else None
-        self.pictures = Pictures(data, settings, store, self.dtype)
+        self.pictures = Pictures(data, settings, store, self.dtype, family.pixels_per_latent)
 
     def fill(self) -> dict[str, int]:
         """Encode what is not in the caches yet; return how many latents and texts were encoded."""
@@ -153,6 +182,8 @@ class Encoder:
         import torch
 
         captions = dict.fromkeys(self.data.source[index].caption for index in self._indices)
+        if self.pictures.settings.caption_dropout:
+            captions[""] = None
         wanted = {self.text_key(caption): caption for caption in captions}
         missing = self.texts.missing(wanted)
         with bar("encoding captions", len(missing)) as advance, torch.no_grad():

@@ -146,11 +146,22 @@ def open_model(
             asked = (AdapterSpec(str(run.path)), *asked)
     files = [_adapter_file(each) for each in asked]  # all of them, before the base takes its time
     family = families.load(base, dtype=dtype, device=resolve_device(device), **source)
+    for each in asked:
+        if each.weight:
+            _as_trained(family, each)
     applied = tuple(
         loras.attach(family, path, _name(each.text), each.weight) for each, path in zip(asked, files, strict=True)
     )
     name = _name(spec.base if run is not None and not source else base)
     return LoadedModel(spec, name, family, families.describe(base, **source).path, applied)
+
+
+def _as_trained(family: Family, adapter: AdapterSpec) -> None:
+    """Draw with the prediction and the noise schedule that a run's adapter was trained with (zero terminal SNR ...)."""
+    run = as_run(adapter.text)
+    prepare = None if run is None else getattr(run.config.objective.build(), "prepare", None)
+    if prepare is not None:
+        prepare(family)
 
 
 def as_run(text: str) -> RunFolder | None:

@@ -41,20 +41,6 @@ class Sample:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Prior:
-    """Pictures that the base draws before training and is then trained on beside the data; see ``brushwork.prior``."""
-
-    name: str
-    prompts: tuple[str, ...]
-    count: int
-    weight: float
-    key: str
-    """The setting that it comes from, for messages."""
-    folder: str | None = None
-    """Where they lie; None: in the cache."""
-
-
 class Source(Protocol):
     """Yields samples by index; the order and the augmentation are the loop's business."""
 
@@ -186,6 +172,10 @@ class Task:
     """Standard normal."""
     uniform: Tensor
     """In [0, 1); decides each sample's timestep."""
+    seeds: Sequence[int] = ()
+    """One for each sample, for whatever else is random about it: ``seeds.derive(seed, "what for")``."""
+    mask: Tensor | None = None
+    """(B, 1, H, W) in [0, 1]: how much each latent pixel counts; None: all of them wholly."""
 
     def predict(self, latents: Tensor, timesteps: Tensor) -> Tensor:
         """Run the denoiser on noisy latents (B, C, H, W) at integer timesteps (B,), under the samples' conditioning."""
@@ -193,7 +183,11 @@ class Task:
 
 
 class Objective(Protocol):
-    """Turns predictions into a loss per sample. Lives in ``objectives/<name>.py``."""
+    """Turns predictions into a loss per sample. Lives in ``objectives/<name>.py``.
+
+    It may have ``prepare(family)``, called after loading, for training and for drawing with what was trained: to refuse
+    a base, or to change its noise schedule. ``uses_masks = True`` says that it reads ``Task.mask``.
+    """
 
     def losses(self, task: Task) -> Tensor:
         """Return the loss of each sample, shape (B,)."""

@@ -3,15 +3,15 @@
 x_t = sqrt(a_t) x0 + sqrt(1 - a_t) noise               (DDPM, Ho et al. 2020, eq. 4; a_t is alphas_cumprod)
 epsilon target: noise
 v target: sqrt(a_t) noise - sqrt(1 - a_t) x0            (Salimans & Ho 2022, appendix D)
-min-SNR weight: min(SNR, gamma) / SNR, for v / (SNR + 1)  (Hang et al. 2023, section 3.4)
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from brushwork import distances, noise, timesteps, weighting
 from brushwork.config import PluginSettings
 from brushwork.errors import ConfigError
 
@@ -29,9 +29,62 @@ class Config(PluginSettings):
         "auto", description="What the model learns to predict; auto: what the base predicts."
     )
     force_prediction_type: bool = Field(default=False, description="Allow another prediction_type than the base's.")
+    loss: Literal["l2", "huber", "smooth_l1"] = Field(
+        "l2", description="The error: squared, or pseudo-Huber, which lets single wild pictures pull less."
+    )
+    huber_c: float = Field(0.1, gt=0, le=1, description="Above about this error Huber's grows only linearly.")
+    huber_schedule: distances.Schedule = Field("snr", description="How huber_c falls from 1 with the noise, if at all.")
     snr_gamma: PositiveFloat | None = Field(
         None, description="Min-SNR weighting: caps the weight of nearly clean pictures; 5 is usual."
     )
+    debiased_estimation: bool = Field(
+        default=False, description="Weigh by 1 / sqrt(SNR): noisy pictures count more. Not with snr_gamma."
+    )
+    min_timestep: NonNegativeInt = Field(0, description="The least noise that is trained.")
+    max_timestep: PositiveInt | None = Field(
+        None, description="The timestep before which the most noise lies; null: all of the schedule."
+    )
+    timestep_sampling: timesteps.Sampling = Field(
+        "uniform", description="logit_normal: the middle timesteps more often."
+    )
+    logit_mean: float = Field(0.0, description="Of logit_normal; above 0: more noise.")
+    logit_std: PositiveFloat = Field(1.0, description="Of logit_normal; smaller: nearer to the middle.")
+    noise_offset: NonNegativeFloat = Field(
+        0.0, description="Shift the noise of each channel by so much times a normal number; 0.05 to 0.1 is usual."
+    )
+    pyramid_noise_discount: float | None = Field(
+        None, gt=0, lt=1, description="Add ever coarser noise, each level so many times weaker; 0.3 to 0.8 is usual."
+    )
+    input_perturbation: NonNegativeFloat = Field(
+        0.0, description="More noise in the input than in the target; 0.1 is usual."
+    )
+    rescale_betas_zero_snr: bool = Field(
+        default=False, description="Train down to pure noise (zero terminal SNR); only for v_prediction."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Config:
+        if self.snr_gamma is not None and self.debiased_estimation:
+            message = "snr_gamma and debiased_estimation are two weightings; set one of them"
+            raise ValueError(message)
+        if self.noise_offset and self.pyramid_noise_discount is not None:
+            message = "noise_offset and pyramid_noise_discount both add coarse noise; set one of them"
+            raise ValueError(message)
+        if self.max_timestep is not None and self.min_timestep >= self.max_timestep:
+            message = f"min_timestep is {self.min_timestep} but max_timestep is only {self.max_timestep}"
+            raise ValueError(message)
+        self._refuse_changed("loss is l2", self.loss != "l2", "huber_c", "huber_schedule")
+        sampled = self.timestep_sampling == "logit_normal"
+        self._refuse_changed("timestep_sampling is uniform", sampled, "logit_mean", "logit_std")
+        return self
+
+    def _refuse_changed(self, because: str, apply: bool, *names: str) -> None:  # noqa: FBT001
+        """Refuse settings that would have no effect."""
+        fields = type(self).model_fields
+        changed = [name for name in names if getattr(self, name) != fields[name].default]
+        if changed and not apply:
+            message = f"{because}, so {' and '.join(changed)} cannot apply"
+            raise ValueError(message)
 
     def build(self) -> Denoising:
         """Build the objective."""
@@ -39,31 +92,83 @@ class Config(PluginSettings):
 
 
 class Denoising:
-    """The mean squared error between prediction and target, one number for each sample."""
+    """The error between prediction and target, one number for each sample."""
+
+    uses_masks = True
 
     def __init__(self, config: Config) -> None:
         self.config = config
 
     def losses(self, task: Task) -> Tensor:
         """Return the loss of each sample, shape (B,)."""
-        latents, noise = task.latents, task.noise
+        config, latents = self.config, task.latents
         prediction = self.prediction(task.family)
         schedule = task.family.alphas_cumprod.to(latents.device)
-        timesteps = (task.uniform * len(schedule)).long().clamp_(max=len(schedule) - 1)
-        a = schedule[timesteps]
+        times = timesteps.choose(
+            task.uniform, config.min_timestep, config.max_timestep or len(schedule),
+            config.timestep_sampling, config.logit_mean, config.logit_std,
+        )  # fmt: skip
+        a = schedule[times]
         signal, sigma = (part.to(latents.dtype).view(-1, 1, 1, 1) for part in (a.sqrt(), (1 - a).sqrt()))
-        target = noise if prediction == "epsilon" else signal * noise - sigma * latents
-        predicted = task.predict(signal * latents + sigma * noise, timesteps)
-        errors = (predicted.float() - target.float()).square().flatten(1).mean(1)
-        if self.config.snr_gamma is None:
-            return errors
-        return errors * min_snr_weights(a, prediction, self.config.snr_gamma).to(errors.dtype)
+        drawn = self._noise(task)
+        target = drawn if prediction == "epsilon" else signal * drawn - sigma * latents
+        mixed_in = noise.perturbed(drawn, task.seeds, config.input_perturbation) if config.input_perturbation else drawn
+        predicted = task.predict(signal * latents + sigma * mixed_in, times)
+        if config.loss == "l2":
+            errors = distances.squared(predicted, target)
+        else:
+            width = distances.huber_width(config.huber_c, config.huber_schedule, times, schedule)
+            errors = distances.huber(predicted, target, width, smooth_l1=config.loss == "smooth_l1")
+        return self._weighted(distances.per_sample(errors, task.mask), a, prediction)
 
-    def prediction(self, family: Family) -> Prediction:
-        """Return what the base predicts.
+    def _noise(self, task: Task) -> Tensor:
+        config = self.config
+        if config.noise_offset:
+            return noise.offset(task.noise, task.seeds, config.noise_offset)
+        if config.pyramid_noise_discount is not None:
+            return noise.pyramid(task.noise, task.seeds, config.pyramid_noise_discount)
+        return task.noise
+
+    def _weighted(self, errors: Tensor, alphas_cumprod: Tensor, prediction: Prediction) -> Tensor:
+        if self.config.snr_gamma is not None:
+            return errors * weighting.min_snr(alphas_cumprod, prediction, self.config.snr_gamma).to(errors.dtype)
+        if self.config.debiased_estimation:
+            return errors * weighting.debiased(alphas_cumprod, prediction).to(errors.dtype)
+        return errors
+
+    def prepare(self, family: Family) -> None:
+        """Check that the objective fits the base, and give it the prediction and the schedule that it will have.
+
+        The same for training and for drawing with what was trained.
 
         Raises:
-            ConfigError: The configuration asks for something else without force_prediction_type.
+            ConfigError: It does not fit.
+        """
+        prediction = self.prediction(family)
+        limit, stop = len(family.alphas_cumprod), self.config.max_timestep
+        if max(stop or 0, self.config.min_timestep + 1) > limit:
+            message = (
+                f"objective: the timesteps {self.config.min_timestep} to {stop or limit} go beyond the base's "
+                f"schedule, which has {limit} (0 to {limit - 1}). Lower objective.min_timestep or max_timestep."
+            )
+            raise ConfigError(message)
+        if self.config.rescale_betas_zero_snr and prediction != "v_prediction":
+            message = (
+                f"objective.rescale_betas_zero_snr needs v_prediction, but here {prediction} is predicted: from pure "
+                f"noise there is no noise to tell apart. Use a base of v_prediction."
+            )
+            raise ConfigError(message)
+        if prediction != family.prediction:
+            family.prediction = prediction
+            family.scheduler_config = {**family.scheduler_config, "prediction_type": prediction}
+        if self.config.rescale_betas_zero_snr:
+            timesteps.make_zero_terminal_snr(family)
+
+    def prediction(self, family: Family) -> Prediction:
+        """Return what the model learns to predict.
+
+        Raises:
+            ConfigError: The configuration asks for something else than the base without force_prediction_type.
         """
         asked = self.config.prediction_type
         if asked == "auto":
@@ -75,9 +180,3 @@ class Denoising:
             )
             raise ConfigError(message)
         return asked
-
-
-def min_snr_weights(alphas_cumprod: Tensor, prediction: Prediction, gamma: float) -> Tensor:
-    """Return min(SNR, gamma) / SNR (epsilon) or / (SNR + 1) (v) for alphas_cumprod of any shape."""
-    snr = alphas_cumprod / (1 - alphas_cumprod)
-    return snr.clamp(max=gamma) / (snr if prediction == "epsilon" else snr + 1)

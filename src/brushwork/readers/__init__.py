@@ -27,6 +27,8 @@ class Row:
     name: str
     image: ImageBytes
     caption: str | None
+    mask: ImageBytes | None = None
+    """What counts of it is white; None: all of it."""
 
 
 class Rows(Protocol):

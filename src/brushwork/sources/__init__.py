@@ -22,6 +22,12 @@ class ImageSettings(PluginSettings):
     resolution: PositiveInt | None = Field(None, description="Pixels a side; default: what the base was trained at.")
     center_crop: bool = Field(default=True, description="Crop the middle; otherwise a random square each time.")
     random_flip: bool = Field(default=False, description="Mirror half of the pictures, anew each time they are seen.")
+    caption_dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Train so often with the empty caption, which guidance needs; 0.1 is usual.",
+    )
     background: Annotated[str, BeforeValidator(_colour)] = Field("white", description="What lies behind transparency.")
     validation_split: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = Field(
         "auto", description="The share held out for the validation loss; auto: a tenth, at most 32, none below 20."

@@ -48,6 +48,9 @@ class Config(ImageSettings):
     split: str = Field("train", description="The split of a data set that has splits.")
     subset: str | None = Field(None, description="The configuration of a data set on the hub that has several.")
     revision: str | None = Field(None, description="The hub revision of the data set.")
+    masks: bool = Field(
+        default=False, description="Weigh the loss by the masks beside the pictures: cat-masklabel.png for cat.jpg."
+    )
     allow_bad_captions: bool = Field(
         default=False, description="Train although captions are missing (then empty), empty, or all the same."
     )
@@ -69,14 +72,14 @@ class Config(ImageSettings):
         notes = [*rows.notes, *([f"{self.path}: {problem}"] if problem else [])]
         for note in notes:
             progress.note(note)
-        return Captioned(rows, notes)
+        return Captioned(rows, notes, masked=self.masks)
 
 
 class Captioned:
     """Samples by index, light to hold and to send to another process."""
 
-    def __init__(self, rows: Rows, notes: Sequence[str] = ()) -> None:
-        self.rows = rows
+    def __init__(self, rows: Rows, notes: Sequence[str] = (), *, masked: bool = False) -> None:
+        self.rows, self.masked = rows, masked
         self.notes = notes
         """What the user should know about the data, a sentence or two each."""
 
@@ -86,7 +89,8 @@ class Captioned:
     def __getitem__(self, index: int) -> Sample:
         row = self.rows[index]
         # Where the package lies says nothing to anybody: an embedded picture is engravings/000-cat.png.
-        return Sample(row.name.removeprefix(f"{DATASETS}{os.sep}"), row.image, row.caption or "")
+        name = row.name.removeprefix(f"{DATASETS}{os.sep}")
+        return Sample(name, row.image, row.caption or "", extra={"mask": row.mask} if self.masked else {})
 
     def verify(self) -> None:
         """Read every picture once, with a progress bar; of more than ``DECODED_AT_MOST`` only the headers.
@@ -103,7 +107,7 @@ class Captioned:
             raise DataError(message)
 
     def _broken(self) -> Iterator[str]:
-        check = _check_pixels if len(self) <= DECODED_AT_MOST else _check_header
+        check = _check_pixels if len(self) <= DECODED_AT_MOST or self.masked else _check_header
         workers = min(8, os.cpu_count() or 1)
         with progress.bar("checking pictures", len(self)) as advance, ThreadPoolExecutor(workers) as pool:
             for start in range(0, len(self), AT_ONCE):
@@ -116,12 +120,13 @@ class Captioned:
 
 def _check_pixels(row: Row) -> str:
     from brushwork import images
+    from brushwork.readers import masks
 
     try:
         images.decode(row.image.read(), name=row.name)
     except DataError as error:
         return str(error)
-    return ""
+    return masks.problem(row)
 
 
 def _check_header(row: Row) -> str:
@@ -153,29 +158,34 @@ def _caption_problem(rows: Rows) -> str:
 
 def find_rows(config: Config) -> Rows:
     """Choose the reader for a path; the captions are not looked at."""
-    from brushwork.readers import arrow
+    from brushwork.readers import arrow, masks
     from brushwork.readers import folder as folders
 
     folder = _find(config.path)
     if folder is None:
+        _refuse(config, f"{config.path} is no folder of pictures", "masks")
         dataset = arrow.load(config.path, config.subset, config.split, config.revision, hint=_nearest(config.path))
         return arrow.rows(dataset, config.image_column, config.caption_column, config.path)
     _refuse(config, f"{config.path} is a folder", "revision")
     if arrow.is_saved(folder):
-        _refuse(config, f"{config.path} is a saved data set", "subset")
+        _refuse(config, f"{config.path} is a saved data set", "subset", "masks")
         dataset = arrow.from_disk(folder, config.split)
         return arrow.rows(dataset, config.image_column, config.caption_column, config.path)
     files = list(folders.walk(folder))
     if _is_shards(files):
+        _refuse(config, f"{config.path} is a data set in Parquet files", "masks")
         dataset = arrow.load(str(folder), config.subset, config.split)
         return arrow.rows(dataset, config.image_column, config.caption_column, config.path)
     _refuse(config, f"{config.path} is a folder of pictures", "subset")
-    return _from_folder(folder, files, config)
+    files, beside = masks.split(files)
+    masks.check(folder, files, beside, wanted=config.masks)
+    rows = _from_folder(folder, files, config)
+    return masks.MaskedRows(rows, beside) if config.masks else rows
 
 
 def _refuse(config: Config, because: str, *options: str) -> None:
     """Refuse options that would have no effect."""
-    given = [f"data.{name}" for name in options if getattr(config, name) is not None]
+    given = [f"data.{name}" for name in options if getattr(config, name) not in (None, False)]
     if given:
         message = f"{because}, so {' and '.join(given)} cannot apply. Leave it out."
         raise DataError(message)
