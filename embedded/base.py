@@ -86,7 +86,9 @@ class Corpus:
         import torch
 
         numbers = self.rng.sample(range(len(self.scenes)), pictures)
-        words = ["" if self.rng.random() < EMPTY_CAPTION else caption(self.scenes[n], self.rng, self.noisy) for n in numbers]
+        words = [
+            "" if self.rng.random() < EMPTY_CAPTION else caption(self.scenes[n], self.rng, self.noisy) for n in numbers
+        ]
         ids = self.tokenizer(words, padding="max_length", truncation=True, return_tensors="pt").input_ids
         moments = torch.from_numpy(self.latents[sorted(numbers)].astype(np.float32))
         moments = moments[torch.tensor(numbers).argsort().argsort()]
