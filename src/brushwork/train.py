@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from brushwork import batches, encoding, families, memory, optim, states
+from brushwork import batches, encoding, families, memory, optim, prior, states
 from brushwork.devices import resolve_device, resolve_dtype
 from brushwork.errors import ConfigError
 from brushwork.runs import replacing
@@ -95,15 +95,16 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     )
     config = _resolved(config, family)
     _check(config, family, objective)
+    drawn = prior.prepare(config, family, draw=encode)  # by the base, so before anything is attached
     groups = method.attach(family, config.seed)
     if config.train.gradient_checkpointing:
         denoiser: Any = family.denoiser
         denoiser.enable_gradient_checkpointing()
-    data = encoding.read(source, config.data, config.seed)  # type: ignore[arg-type]
+    data = prior.mix(encoding.read(source, config.data, config.seed), drawn)  # type: ignore[arg-type]
     trained = method.trains & {"text_encoder", "embeddings"}
     encoder = encoding.Encoder(config, family, data, text_is_trained=bool(trained), device=device)
     encoded = encoder.fill() if encode else {}
-    return Trainer(config, family, method, objective, groups, encoder, device, dtype, encoded)
+    return Trainer(config, family, method, objective, groups, encoder, device, dtype, encoded, drawn)
 
 
 def _resolved(config: Config, family: Family) -> Config:
@@ -145,6 +146,7 @@ class Trainer:
     device: str
     dtype: torch.dtype
     encoded: dict[str, int]
+    drawn: list[prior.Drawn] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -160,7 +162,7 @@ class Trainer:
         self.average = optim.MovingAverage(list(self.named.values()), settings.ema_decay) if settings.use_ema else None
         self.scaler = torch.amp.GradScaler(self.device.split(":")[0], enabled=settings.mixed_precision == "fp16")
         self.step_size = settings.train_batch_size * settings.gradient_accumulation_steps
-        seen = settings.num_train_epochs * len(self.data.train)
+        seen = settings.num_train_epochs * self.data.epoch
         self.total_steps = settings.max_train_steps or math.ceil(seen / self.step_size)
         self.watch = Watch()
 

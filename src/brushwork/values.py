@@ -41,6 +41,20 @@ class Sample:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Prior:
+    """Pictures that the base draws before training and is then trained on beside the data; see ``brushwork.prior``."""
+
+    name: str
+    prompts: tuple[str, ...]
+    count: int
+    weight: float
+    key: str
+    """The setting that it comes from, for messages."""
+    folder: str | None = None
+    """Where they lie; None: in the cache."""
+
+
 class Source(Protocol):
     """Yields samples by index; the order and the augmentation are the loop's business."""
 
