@@ -88,7 +88,7 @@ def test_subject_and_class_have_equal_shares_and_only_the_subject_is_held_out(ti
     changes = {"data": {"validation_split": 0.2, "num_class_images": 12}}
     trainer = prepare(make_config(tiny_sd, tiny_data, **changes), encode=False)
     data, examples = trainer.data, trainer.examples
-    assert (len(data.held_out), data.own, data.drawn, data.epoch) == (1, 5, 12, 10)
+    assert (len(data.held_out), len(data.own), data.drawn, data.epoch) == (1, 5, 12, 10)
     assert data.held_out[0] < 6
     seen = [examples.index(position) for position in range(len(data.train))]
     assert sum(index < 6 for index in seen) == sum(index >= 6 for index in seen) == 15

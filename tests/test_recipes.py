@@ -97,6 +97,34 @@ STATED: dict[str, dict[str, Any]] = {
         ],
     },
 }
+DOG = {
+    "base": "stabilityai/stable-diffusion-2-1-base",
+    "data.path": "data/dog",
+    "data.resolution": 512,
+    "train.train_batch_size": 2,
+    "train.gradient_accumulation_steps": 1,
+    "optimizer.lr_scheduler": "constant",
+    "optimizer.lr_warmup_steps": 0,
+}
+STATED["dreambooth-dog"] = {
+    **DOG,
+    "method.type": "full",
+    "data.instance_prompt": "a sks dog",
+    "data.class_prompt": "a dog",
+    "data.class_path": "results/dog_class",
+    "data.num_class_images": 1000,
+    "optimizer.learning_rate": 5e-6,
+    "train.max_train_steps": 1000,
+    "validation.prompts": "dreambooth-dog",
+}
+STATED["textual-inversion-dog"] = {**DOG, "method.type": "textual_inversion", "data.type": "templated"}
+
+# What a recipe's data has that another data set has not, and how it becomes small.
+OTHER_DATA = {
+    "dreambooth-dog": ["data.path=mascot", "data.class_path=class", "data.num_class_images=2"],
+    "textual-inversion-dog": ["data.path=mascot"],
+}
+COLUMNS = ["data.path=engravings", "data.image_column=null", "data.caption_column=null"]
 
 
 def every_recipe(test: Any) -> Any:
@@ -138,9 +166,7 @@ def test_two_steps_on_the_embedded_model_and_data(
     out = tmp_path / "run"
     small = [
         "base=mini",
-        "data.path=engravings",
-        "data.image_column=null",
-        "data.caption_column=null",
+        *OTHER_DATA.get(recipe.stem, COLUMNS),
         "data.resolution=64",
         "train.max_train_steps=2",
         "train.mixed_precision=no",

@@ -15,7 +15,7 @@ import re
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from brushwork.errors import ModelError, listing
 
@@ -41,6 +41,7 @@ class Adapter:
     weight: float
     layers: int
     hash: str
+    kind: Literal["lora", "embedding"] = "lora"
 
 
 @dataclass

@@ -127,14 +127,15 @@ def plan(config: Config) -> Plan:
     trainer = prepare(_with_prompts(config), encode=False)
     seen = trainer.total_steps * trainer.step_size
     trainable = sum(each.numel() for each in trainer.named.values())
+    pictures = trainer.data.pictures(trainer.data.own)
     facts = {
         "device": trainer.device,
         "family": trainer.family.name,
-        "pictures": trainer.data.own,
-        "held_out": len(trainer.data.held_out),
+        "pictures": pictures,
+        "held_out": trainer.data.pictures(trainer.data.held_out),
         "steps": trainer.total_steps,
         "effective_batch": trainer.step_size,
-        "times_each_is_seen": round(seen / trainer.data.epoch, 1),
+        "times_each_is_seen": round(seen / trainer.data.epoch * len(trainer.data.own) / pictures, 1),
         "pictures_to_draw": sum(len(each.missing) for each in trainer.drawn),
         "trainable_parameters": trainable,
         "trainable_share": round(trainable / _parameters(trainer), 4),
@@ -176,7 +177,7 @@ def _with_prompts(config: Config) -> Config:
     texts = prompts.resolve(validation.prompts, fallback)
     control = prompts.resolve(validation.control_prompts, key="validation.control_prompts")
     changes = {"prompts": tuple(texts), "control_prompts": tuple(control)}
-    written = {"validation": validation.model_copy(update=changes)}
+    written: dict[str, Any] = {"validation": validation.model_copy(update=changes)}
     if config.preserve is not None:
         texts = prompts.resolve(config.preserve.prompts, key="preserve.prompts")
         written["preserve"] = config.preserve.model_copy(update={"prompts": tuple(texts)})
@@ -196,13 +197,11 @@ def _opening(trainer: Trainer) -> dict[str, Any]:
         "base": {"name": trainer.config.base, "hash": family.fingerprint, "family": family.name},
         "data": {
             "path": settings.path,
-            "count": len(data.source) - data.drawn,
-            "held_out": len(data.held_out),
+            "count": data.pictures(range(len(data.source) - data.drawn)),
+            "held_out": data.pictures(data.held_out),
             "fingerprint": data.fingerprint,
         },
-        "drawn": [
-            {"name": each.prior.name, "count": len(each), "folder": str(each.folder)} for each in trainer.drawn
-        ],
+        "drawn": [{"name": each.prior.name, "count": len(each), "folder": str(each.folder)} for each in trainer.drawn],
         "encoded": trainer.encoded,
         "total_steps": trainer.total_steps,
         "trainable_parameters": sum(each.numel() for each in trainer.named.values()),

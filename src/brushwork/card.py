@@ -9,6 +9,12 @@ from brushwork.runs import replacing
 if TYPE_CHECKING:
     from brushwork.runs import RunFolder
 
+LOADERS = {
+    "learned_embeds.safetensors": "load_textual_inversion",
+    "pytorch_lora_weights.safetensors": "load_lora_weights",
+}
+"""What is laid on the base, and how diffusers does it; without either the run made a whole model."""
+
 
 def write(run: RunFolder) -> None:
     """Write ``README.md`` with the YAML header that the Hugging Face hub reads."""
@@ -20,7 +26,6 @@ def text(run: RunFolder) -> str:
     """Return the card's Markdown."""
     config, record = run.config, run.record
     data: Any = config.data
-    is_lora = record["artefact"]["path"].endswith("pytorch_lora_weights.safetensors")
     tags = ["text-to-image", "diffusers", "brushwork", config.method.type]
     header = [
         "---",
@@ -40,7 +45,7 @@ def text(run: RunFolder) -> str:
         ),
         f"The licence of the base model `{config.base}` and the rights to the pictures apply to this model too.",
         "## Use",
-        _usage(run, is_lora=is_lora),
+        _usage(run),
         "## What was measured",
         _metrics(run),
         "## Reproduce",
@@ -52,18 +57,18 @@ def text(run: RunFolder) -> str:
     return "\n".join(header) + "\n\n" + "\n\n".join(body) + "\n"
 
 
-def _usage(run: RunFolder, *, is_lora: bool) -> str:
+def _usage(run: RunFolder) -> str:
     prompt = (run.config.validation.prompts or ("...",))[0]
     base = run.config.base
-    load = f'pipeline = DiffusionPipeline.from_pretrained("{base}")\npipeline.load_lora_weights("weights")'
-    if not is_lora:
-        load = 'pipeline = DiffusionPipeline.from_pretrained("weights")'
+    files = [name for name in LOADERS if (run.weights / name).is_file()]
+    lines = [f'pipeline.{LOADERS[name]}("weights", weight_name="{name}")' for name in files]
+    load = "\n".join([f'pipeline = DiffusionPipeline.from_pretrained("{base if files else "weights"}")', *lines])
     note = (
         "\n(`mini` is embedded in brushwork: its folder is `brushwork/assets/mini`.)"
-        if base == "mini" and is_lora
+        if base == "mini" and files
         else ""
     )
-    load += _schedule(run) if is_lora else ""
+    load += _schedule(run) if files else ""
     return (
         f'```bash\nbrushwork generate {run.path.name} "{prompt}"\n```\n\n'
         f"```python\nfrom diffusers import DiffusionPipeline\n\n{load}\n"

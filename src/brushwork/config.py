@@ -182,6 +182,17 @@ class Config(Settings):
     )
     seed: NonNegativeInt = Field(0, description="Decides everything random: order, flips, noise, initial weights.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _say_the_token_once(cls, tree: Any) -> Any:
+        """Give the method's token to a source that writes captions with one."""
+        method, data = (tree.get(key) if isinstance(tree, dict) else None for key in ("method", "data"))
+        if not isinstance(method, dict) or not isinstance(data, dict):
+            return tree
+        named, token = data.get("type"), method.get("token")
+        known = named in registry.names("sources") and "token" in registry.load("sources", named).Config.model_fields
+        return {**tree, "data": {"token": token, **data}} if known and token else tree
+
     @model_validator(mode="after")
     def _warm_up_fits(self) -> Config:
         steps, warm_up = self.train.max_train_steps, self.optimizer.lr_warmup_steps

@@ -31,7 +31,7 @@ def pictures(data: PluginSettings, limit: int) -> Iterator[tuple[str, Image]]:
 
     source: Source = data.build()
     resolution, background = data.resolution, data.background  # type: ignore[attr-defined]  # every source of images has them
-    for index in spread(len(source), limit):
+    for index in spread(getattr(source, "distinct", len(source)), limit):
         sample = source[index]
         image = images.decode(sample.image.read(), background, sample.name)
         yield sample.caption, Image.fromarray(images.square(image, resolution, centre=True, flip=False))

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from brushwork import images
 from brushwork.cache import TensorStore, cache_folder, content_key
-from brushwork.errors import ConfigError
+from brushwork.errors import ConfigError, listing
 from brushwork.progress import bar
 from brushwork.seeds import derive
 from brushwork.values import Conditioning
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor
 
@@ -45,15 +45,19 @@ class Data:
     """How many pictures at the source's end the base drew itself; the others are the user's own."""
 
     @property
-    def own(self) -> int:
-        """How many of the user's own pictures are trained on."""
-        return len(set(self.train)) - self.drawn
+    def own(self) -> list[int]:
+        """Which of the user's own samples are trained on."""
+        return sorted(index for index in set(self.train) if index < len(self.source) - self.drawn)
 
     @property
     def epoch(self) -> int:
         """In how many samples each of these comes once."""
         end = len(self.source) - self.drawn
-        return len(self.train) * self.own // sum(index < end for index in self.train)
+        return len(self.train) * len(self.own) // sum(index < end for index in self.train)
+
+    def pictures(self, indices: Iterable[int]) -> int:
+        """Return how many different pictures some samples show."""
+        return len({self.digests[index] for index in indices})
 
 
 def read(source: Source, settings: ImageSettings, seed: int) -> Data:
@@ -80,6 +84,18 @@ def read(source: Source, settings: ImageSettings, seed: int) -> Data:
 def _mask_digest(sample: Sample) -> tuple[str, ...]:
     mask = sample.extra.get("mask")
     return () if mask is None else (images.digest(mask.read()),)
+
+
+def check_token(source: Source, token: str | None) -> None:
+    """Refuse captions without the word that a method is to learn: they would teach it nothing."""
+    samples = (source[index] for index in range(len(source) if token else 0))
+    lacking = [sample.name for sample in samples if str(token) not in sample.caption]
+    if lacking:
+        message = (
+            f"method.token: {token!r} is not in {len(lacking)} of {len(source)} captions: {listing(lacking)}.\n"
+            f"Write it into them, or let templates do it: data.type=templated data.templates=object"
+        )
+        raise ConfigError(message)
 
 
 def _held_out(digests: Sequence[str], split: float | str, seed: int) -> set[int]:
@@ -149,7 +165,7 @@ class Encoder:
         )  # fmt: skip
         self.cache_text = _wanted(
             config.train.cache_text, not text_is_trained, "train.cache_text=true",
-            "the text encoder is being trained. Set method.train_text_encoder=false",
+            "the text side is being trained, so a text's states change with every step. Train the denoiser only",
         )  # fmt: skip
         root = cache_folder()
         self.dtype = str(next(family.vae.parameters()).dtype)

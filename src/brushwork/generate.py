@@ -193,7 +193,9 @@ def _facts(family: Family, label: str, model_hash: str, adapters: Sequence[Adapt
         "model_hash": model_hash,
         "family": family.name,
         "base_fingerprint": family.fingerprint,
-        "adapters": [{"name": each.name, "weight": each.weight, "hash": each.hash} for each in adapters],
+        "adapters": [
+            {"name": each.name, "weight": each.weight, "hash": each.hash, "kind": each.kind} for each in adapters
+        ],
     }
 
 
@@ -210,7 +212,8 @@ def _picture(image: PIL.Image.Image, request: Request, facts: dict[str, Any]) ->
 
 def _infotext(request: Request, sampler: samplers.Sampler, facts: dict[str, Any]) -> str:
     """Write A1111's fields in its order; the weights of adapters, which it has in the prompt, beside their hashes."""
-    adapters = facts["adapters"]
+    adapters = [each for each in facts["adapters"] if each["kind"] == "lora"]
+    words = [each for each in facts["adapters"] if each["kind"] == "embedding"]
     fields = {
         "Steps": request.steps,
         "Sampler": sampler.name,
@@ -224,6 +227,7 @@ def _infotext(request: Request, sampler: samplers.Sampler, facts: dict[str, Any]
         "RNG": "CPU",
         "Lora hashes": ", ".join(f"{each['name']}: {each['hash']}" for each in adapters),
         "Lora weights": ", ".join(f"{each['name']}: {each['weight']:g}" for each in adapters),
+        "TI hashes": ", ".join(f"{each['name']}: {each['hash']}" for each in words),
         "Version": f"brushwork {facts['brushwork']}",
     }
     given = {name: value for name, value in fields.items() if value != ""}

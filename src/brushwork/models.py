@@ -4,7 +4,8 @@
     model.family, model.name, model.hash, model.adapters
 
 BASE is ``mini``, a run folder, a diffusers folder, a ``.safetensors`` file or a hub id. ADAPTER is a LoRA: a run
-folder, a ``.safetensors`` file, or a folder with ``pytorch_lora_weights.safetensors``. A run may be given by its name.
+folder, a ``.safetensors`` file, or a folder with ``pytorch_lora_weights.safetensors``; or it is an embedding, likewise
+(``learned_embeds.safetensors``). A run may be given by its name, and brings all that it made.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brushwork import adapters as loras
-from brushwork import families, runs
+from brushwork import embeddings, families, runs
 from brushwork.errors import ModelError, listing, nearest
 
 if TYPE_CHECKING:
@@ -139,18 +140,20 @@ def open_model(
     asked = spec.adapters
     base, source = spec.base, {}
     if run is not None:
-        if _is_pipeline(_artefact(run)):
+        if _is_pipeline(_artefacts(run)[0]):
             base = str(run.weights)
         else:
             base, source = run.config.base, {"revision": run.config.revision, "config": run.config.base_config}
             asked = (AdapterSpec(str(run.path)), *asked)
-    files = [_adapter_file(each) for each in asked]  # all of them, before the base takes its time
+    files = [_adapter_files(each) for each in asked]  # all of them, before the base takes its time
     family = families.load(base, dtype=dtype, device=resolve_device(device), **source)
     for each in asked:
         if each.weight:
             _as_trained(family, each)
     applied = tuple(
-        loras.attach(family, path, _name(each.text), each.weight) for each, path in zip(asked, files, strict=True)
+        (embeddings if embeddings.recognises(path) else loras).attach(family, path, _name(each.text), each.weight)
+        for each, paths in zip(asked, files, strict=True)
+        for path in paths
     )
     name = _name(spec.base if run is not None and not source else base)
     return LoadedModel(spec, name, family, families.describe(base, **source).path, applied)
@@ -235,19 +238,23 @@ def _is_pipeline(path: Path) -> bool:
     return path.is_dir()
 
 
-def _artefact(run: RunFolder) -> Path:
-    """Return what a run made: a pipeline folder or a LoRA file.
+ADAPTERS = (embeddings.WEIGHT_NAME, loras.WEIGHT_NAME)
+
+
+def _artefacts(run: RunFolder) -> list[Path]:
+    """Return what a run made: a pipeline folder, or its embedding and LoRA files.
 
     Raises:
         ModelError: The run is not finished, or made something else.
     """
     if (run.weights / "model_index.json").is_file():
-        return run.weights
-    if (run.weights / loras.WEIGHT_NAME).is_file():
-        return run.weights / loras.WEIGHT_NAME
+        return [run.weights]
+    files = [run.weights / name for name in ADAPTERS if (run.weights / name).is_file()]
+    if files:
+        return files
     held = sorted(each.name for each in run.weights.iterdir()) if run.weights.is_dir() else []
     if held:
-        message = f"model: the run {str(run.path)!r} made {listing(held)}, which is neither a pipeline nor a LoRA."
+        message = f"model: the run {str(run.path)!r} made {listing(held)}, which is no pipeline, LoRA or embedding."
         raise ModelError(message)
     steps = run.steps()
     done = steps[-1]["index"] if steps else 0
@@ -259,24 +266,27 @@ def _artefact(run: RunFolder) -> Path:
     raise ModelError(message)
 
 
-def _adapter_file(spec: AdapterSpec) -> Path:
-    """Return the LoRA file that an adapter's text names.
+def _adapter_files(spec: AdapterSpec) -> list[Path]:
+    """Return the files that an adapter's text names.
 
     Raises:
-        ModelError: It is not there or is not a LoRA.
+        ModelError: It is not there or is no adapter.
     """
     run = as_run(spec.text)
     if run is not None:
-        artefact = _artefact(run)
-        if _is_pipeline(artefact):
+        artefacts = _artefacts(run)
+        if _is_pipeline(artefacts[0]):
             message = f"adapter: the run {spec.text!r} made a whole model, not an adapter. Use it as the base."
             raise ModelError(message)
-        return artefact
+        return artefacts
     path = Path(spec.text).expanduser()
     if path.is_dir():
+        held = [path / name for name in ADAPTERS if (path / name).is_file()]
+        if held:
+            return held
         path /= loras.WEIGHT_NAME
     if path.is_file() and path.suffix == ".safetensors":
-        return path
+        return [path]
     if path.is_file():
         message = f"adapter: {spec.text!r} is not a .safetensors file; pickled weights can run code, so they stay shut."
         raise ModelError(message)

@@ -37,7 +37,12 @@ ENLARGED = 128
 
 PROMPT_SETS: tuple[PromptSet, ...] = ("target", "control")
 
-METHODS = {"lora": "LoRA", "full": "full fine-tuning"}
+METHODS = {
+    "lora": "LoRA",
+    "full": "full fine-tuning",
+    "textual_inversion": "Textual Inversion",
+    "pivotal": "pivotal tuning",
+}
 
 
 def write_report(run: RunFolder, out: Path | None = None) -> Path:

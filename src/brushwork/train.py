@@ -84,6 +84,7 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     verify = getattr(source, "verify", None)
     if verify is not None:
         verify()
+    encoding.check_token(source, getattr(method, "token", None))
     import torch
 
     family = families.load(
@@ -95,7 +96,10 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     )
     config = _resolved(config, family)
     _check(config, family, objective)
-    drawn = prior.prepare(config, family, draw=encode)  # by the base, so before anything is attached
+    drawn = prior.prepare(config, family, draw=encode)  # by the base as it is, before anything changes it
+    objective_prepare = getattr(objective, "prepare", None)
+    if objective_prepare is not None:
+        objective_prepare(family)
     groups = method.attach(family, config.seed)
     if config.train.gradient_checkpointing:
         denoiser: Any = family.denoiser
@@ -128,9 +132,6 @@ def _check(config: Config, family: Family, objective: Objective) -> None:
     if getattr(data, "masks", False) and not getattr(objective, "uses_masks", False):
         message = f"data.masks: the objective {config.objective.type} has no use for masks. Leave data.masks out."
         raise ConfigError(message)
-    objective_prepare = getattr(objective, "prepare", None)
-    if objective_prepare is not None:
-        objective_prepare(family)
 
 
 @dataclass

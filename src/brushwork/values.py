@@ -126,6 +126,8 @@ class Family(Protocol):
     denoiser_name: str
     """The denoiser's name in the pipeline: ``unet`` or ``transformer``."""
     text_encoders: dict[str, nn.Module]
+    tokenizers: dict[str, Any]
+    """Each text encoder's own, by the same name."""
     vae: nn.Module
 
     def encode_text(self, captions: Sequence[str]) -> Conditioning:

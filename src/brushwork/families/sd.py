@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 from typing import TYPE_CHECKING, Any, cast
 
+from brushwork.embeddings import expand
 from brushwork.errors import ModelError
 from brushwork.values import Conditioning, Moments
 
@@ -144,10 +145,15 @@ class StableDiffusion:
         """The one text encoder, by its name in the pipeline."""
         return {"text_encoder": self.text_encoder}
 
+    @property
+    def tokenizers(self) -> dict[str, Any]:
+        """Its tokenizer."""
+        return {"text_encoder": self.tokenizer}
+
     def encode_text(self, captions: Sequence[str]) -> Conditioning:
         """Return the last hidden states, (B, tokens, width), padded as StableDiffusionPipeline pads."""
         tokens = self.tokenizer(
-            list(captions),
+            [expand(caption, self.tokenizer) for caption in captions],
             padding="max_length",
             max_length=self.tokenizer.model_max_length,
             truncation=True,
@@ -175,7 +181,7 @@ class StableDiffusion:
 
     def unread(self, caption: str) -> str:
         """Return what lies beyond the encoder's 77 tokens, two of which mark start and end."""
-        tokens = self.tokenizer(caption, add_special_tokens=False, verbose=False).input_ids
+        tokens = self.tokenizer(expand(caption, self.tokenizer), add_special_tokens=False, verbose=False).input_ids
         return cast("str", self.tokenizer.decode(tokens[self.tokenizer.model_max_length - 2 :])).strip()
 
     def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
