@@ -1,10 +1,11 @@
-"""LoRA files on a loaded base: read in any common form, checked layer by layer, attached with a weight.
+"""Adapter files on a loaded base: LoRA in any common form, checked layer by layer, attached with a weight.
 
     adapter = attach(family, Path("runs/mine/weights/pytorch_lora_weights.safetensors"), "mine", 0.8)
     print(adapter.layers)                           # so many layers carry it; all of the file's, or an error
 
 The update of a layer is ``weight * alpha / rank * B A`` (arXiv:2106.09685). Alpha comes from kohya's ``.alpha`` tensors
-or from the header that peft writes; without either it is the rank.
+or from the header that peft writes; without either it is the rank. DoRA's magnitudes (arXiv:2402.09353) are read in
+peft's form. LoHa, LoKr and OFT are read as ``brushwork.peft_files`` writes them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
+from brushwork import peft_files
 from brushwork.errors import ModelError, listing
 
 if TYPE_CHECKING:
@@ -27,9 +29,9 @@ if TYPE_CHECKING:
 
     from brushwork.values import Family
 
-WEIGHT_NAME = "pytorch_lora_weights.safetensors"
-FOREIGN = {"hada_w": "LoHa", "lokr_w": "LoKr", "dora_scale": "DoRA", "lora_magnitude_vector": "DoRA", "oft_": "OFT"}
-_SUFFIX = re.compile(r"\.lora_(A|B)(?:\.default)?\.weight$")
+WEIGHT_NAME, PEFT_NAME = "pytorch_lora_weights.safetensors", peft_files.NAME
+FOREIGN = {"hada_w": "LoHa", "lokr_w": "LoKr", "dora_scale": "DoRA", "oft_": "OFT"}
+_SUFFIX = re.compile(r"\.lora_(?:(A|B)(?:\.default)?\.weight|(magnitude)_vector(?:\.weight)?)$")
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Adapter:
 
 @dataclass
 class _Update:
-    """What the file holds for one layer: A is (rank, in, ...), B is (out, rank, ...)."""
+    """What the file holds for one layer: A is (rank, in, ...), B is (out, rank, ...), for DoRA magnitude has out."""
 
     matrices: dict[str, Tensor]
     alpha: float | None = None
@@ -63,7 +65,13 @@ def attach(family: Family, path: Path, name: str, weight: float) -> Adapter:
         ModelError: It is no LoRA, or not every layer of it fits this base; nothing is attached then.
     """
     parts = {family.denoiser_name: family.denoiser, **family.text_encoders}
-    header, updates = _read(family, path, name)
+    header, keys = _header(path, name)
+    if peft_files.HEADER in header:
+        from safetensors.torch import load_file
+
+        count = peft_files.apply(family, header[peft_files.HEADER], load_file(path), name, weight)
+        return Adapter(name, path, weight, count, weights_hash(path))
+    updates = _read(family, path, name, keys)
     by_part = _match(updates, parts, name)
     if weight:
         for part, layers in by_part.items():
@@ -71,20 +79,26 @@ def attach(family: Family, path: Path, name: str, weight: float) -> Adapter:
     return Adapter(name, path, weight, len(updates) if weight else 0, weights_hash(path))
 
 
-def _read(family: Family, path: Path, name: str) -> tuple[dict[str, str], dict[str, _Update]]:
-    """Return the header and the updates by ``part.layer``, whatever the form of the file."""
+def _header(path: Path, name: str) -> tuple[dict[str, str], list[str]]:
+    """Return what a file says about itself, and its keys."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            header, keys = dict(file.metadata() or {}), list(file.keys())
+            return dict(file.metadata() or {}), list(file.keys())
     except (SafetensorError, OSError) as error:
         message = f"adapter: {name!r} is not a readable .safetensors file ({error})."
         raise ModelError(message) from error
+
+
+def _read(family: Family, path: Path, name: str, keys: list[str]) -> dict[str, _Update]:
+    """Return the updates by ``part.layer``, whatever the form of the file."""
     foreign = sorted({kind for mark, kind in FOREIGN.items() if any(mark in key for key in keys)})
     if foreign:
         kinds = " and ".join(foreign)
-        message = f"adapter: {name!r} is a {kinds}; only plain LoRA can be applied. Use a model with it merged in."
+        message = (
+            f"adapter: {name!r} is a {kinds} of another program, which is not read. Use a model with it merged in."
+        )
         raise ModelError(message)
     if not any("lora" in key for key in keys):
         message = f"adapter: {name!r} holds no LoRA; it holds {listing(keys) or 'nothing'}."
@@ -96,7 +110,7 @@ def _read(family: Family, path: Path, name: str) -> tuple[dict[str, str], dict[s
     except (ValueError, KeyError, IndexError) as error:
         message = f"adapter: {name!r} mixes forms that cannot be told apart: {str(error).splitlines()[0]}"
         raise ModelError(message) from error
-    return header, _updates(state, alphas or {}, family, name)
+    return _updates(state, alphas or {}, family, name)
 
 
 def _updates(state: Mapping[str, Tensor], alphas: Mapping[str, float], family: Family, name: str) -> dict[str, _Update]:
@@ -110,12 +124,15 @@ def _updates(state: Mapping[str, Tensor], alphas: Mapping[str, float], family: F
             strangers.append(original)
             continue
         layer = key[: found.start()]
-        pairs[layer][found[1]] = state[original]
+        pairs[layer][found[1] or found[2]] = state[original]
         # diffusers files an alpha under the layer, or under the whole name of its lower matrix
         for entry in (f"{original.split('.lora.')[0]}.alpha", f"{original}.alpha"):
             if entry in alphas:
                 own[layer] = float(alphas[entry])
-    strangers += [layer for layer, pair in pairs.items() if len(pair) == 1]
+    strangers += [layer for layer, pair in pairs.items() if not {"A", "B"} <= set(pair)]
+    if len({"magnitude" in pair for pair in pairs.values()}) > 1:
+        message = f"adapter: {name!r} is a DoRA in some of its layers and a LoRA in others; it is incomplete."
+        raise ModelError(message)
     if strangers or not pairs:
         message = f"adapter: {name!r} has keys that belong to no LoRA layer: {listing(strangers) or 'all of them'}."
         raise ModelError(message)
@@ -180,7 +197,8 @@ def _match(updates: Mapping[str, _Update], parts: Mapping[str, nn.Module], name:
 def _check_shape(layer: str, update: _Update, here: tuple[int, ...], name: str) -> None:
     down, up = (tuple(update.matrices[side].shape) for side in "AB")
     there = (up[0], down[1], *down[2:])
-    if there != here or up[1] != down[0]:
+    magnitude = update.matrices.get("magnitude")
+    if there != here or up[1] != down[0] or (magnitude is not None and magnitude.numel() != up[0]):
         sizes = ["x".join(map(str, shape)) for shape in (there, here)]
         message = (
             f"adapter: {name!r} does not fit: {layer} is {sizes[0]} in it and {sizes[1]} in this base.\n"
@@ -208,7 +226,7 @@ def _inject(module: nn.Module, updates: Mapping[str, _Update], settings: Mapping
     pattern = settings.get("alpha_pattern") or {}
     ranks = {layer: update.rank for layer, update in updates.items()}
     alphas = {
-        layer: update.alpha or pattern.get(layer) or settings.get("lora_alpha") or update.rank
+        layer: update.alpha or _by_ending(pattern, layer) or settings.get("lora_alpha") or update.rank
         for layer, update in updates.items()
     }
     exactly = {f"^{re.escape(layer)}": layer for layer in updates}
@@ -218,6 +236,7 @@ def _inject(module: nn.Module, updates: Mapping[str, _Update], settings: Mapping
         rank_pattern={anchored: ranks[layer] for anchored, layer in exactly.items()},
         alpha_pattern={anchored: alphas[layer] for anchored, layer in exactly.items()},
         use_rslora=bool(settings.get("use_rslora")),
+        use_dora=any("magnitude" in update.matrices for update in updates.values()),
     )
     # peft draws initial values, which are replaced at once, and warns of what is meant here: several adapters.
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
@@ -228,11 +247,20 @@ def _inject(module: nn.Module, updates: Mapping[str, _Update], settings: Mapping
         for layer, update in updates.items():
             layers[layer].lora_A[slot].weight.copy_(update.matrices["A"])
             layers[layer].lora_B[slot].weight.copy_(update.matrices["B"])
+            if "magnitude" in update.matrices:
+                own = layers[layer].lora_magnitude_vector[slot].weight
+                own.copy_(update.matrices["magnitude"].reshape(own.shape))
             layers[layer].set_scale(slot, weight)
     for each in layers.values():
         if isinstance(each, LoraLayer):
             each.set_adapter(list(each.lora_A.keys()))
     module.eval().requires_grad_(False)  # noqa: FBT003  (torch's own name)
+
+
+def _by_ending(pattern: Mapping[str, float], layer: str) -> float | None:
+    """Look a layer up as peft does: a key is the end of its name."""
+    found = [value for key, value in pattern.items() if re.fullmatch(rf"(.*\.)?({key})", layer)]
+    return found[0] if found else None
 
 
 def weights_hash(path: Path) -> str:

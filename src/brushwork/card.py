@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from brushwork import peft_files
 from brushwork.runs import replacing
 
 if TYPE_CHECKING:
     from brushwork.runs import RunFolder
 
+PEFT = f"""
+import json
+
+from peft import get_peft_config, inject_adapter_in_model, set_peft_model_state_dict
+from safetensors import safe_open
+
+with safe_open("weights/{peft_files.NAME}", framework="pt") as file:  # diffusers' own loader reads LoRA only
+    for part, settings in json.loads(file.metadata()["{peft_files.HEADER}"]).items():
+        keys = [key for key in file.keys() if key.startswith(part + ".")]
+        module = inject_adapter_in_model(get_peft_config(settings), getattr(pipeline, part))
+        set_peft_model_state_dict(module, {{key[len(part) + 1 :]: file.get_tensor(key) for key in keys}})"""
+"""How plain peft loads what is no LoRA."""
 LOADERS = {
     "learned_embeds.safetensors": "load_textual_inversion",
     "pytorch_lora_weights.safetensors": "load_lora_weights",
@@ -68,6 +81,9 @@ def _usage(run: RunFolder) -> str:
         if base == "mini" and files
         else ""
     )
+    load += _schedule(run) if is_lora else ""
+    if (run.weights / peft_files.NAME).is_file():
+        load = f'pipeline = DiffusionPipeline.from_pretrained("{base}")\n{PEFT}{_schedule(run)}'
     load += _schedule(run) if files else ""
     return (
         f'```bash\nbrushwork generate {run.path.name} "{prompt}"\n```\n\n'

@@ -1,12 +1,19 @@
-"""LoRA: low-rank updates beside frozen layers (Hu et al. 2021, arXiv:2106.09685), through peft."""
+"""LoRA: low-rank updates beside frozen layers (Hu et al. 2021, arXiv:2106.09685), through peft; and its relatives.
+
+DoRA (Liu et al. 2024, arXiv:2402.09353), rank-stabilised scaling (Kalajdzievski 2023, arXiv:2312.03732), LoHa
+(Hyeon-Woo et al. 2021, arXiv:2108.06098), LoKr (Yeh et al. 2023, arXiv:2309.14859), OFT (Qiu et al. 2023,
+arXiv:2306.07280).
+"""
 
 from __future__ import annotations
 
 import contextlib
+import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from brushwork import peft_files
 from brushwork.checkpoints import sort_header
 from brushwork.config import PluginSettings
 from brushwork.errors import ConfigError
@@ -21,22 +28,58 @@ if TYPE_CHECKING:
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 TEXT_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
+CONVOLUTIONS = ("conv1", "conv2", "conv_shortcut")
 ADAPTER = "brushwork"
+RANK, BLOCK = 16, 32
+ONLY: dict[str, tuple[str, ...]] = {
+    "rank": ("lora", "loha", "lokr"),
+    "alpha": ("lora", "loha", "lokr"),
+    "conv_rank": ("lora", "loha", "lokr"),
+    "dropout": ("lora",),
+    "use_dora": ("lora",),
+    "use_rslora": ("lora",),
+    "lokr_factor": ("lokr",),
+    "oft_block_size": ("oft",),
+}
+"""Which kinds a setting belongs to."""
 
 
 class Config(PluginSettings):
     """Settings of LoRA; the update is ``alpha / rank * B A``."""
 
     type: Literal["lora"] = "lora"
-    rank: PositiveInt = Field(16, description="The inner dimension of the update: size and capacity.")
+    kind: Literal["lora", "loha", "lokr", "oft"] = Field(
+        "lora", description="What lies beside each layer; only lora (with use_dora or not) is read by plain diffusers."
+    )
+    rank: PositiveInt = Field(RANK, description="The inner dimension of the update: size and capacity.")
     alpha: PositiveFloat | None = Field(None, description="Default: the rank, so that the update is not rescaled.")
     targets: tuple[str, ...] = Field(ATTENTION, description="Ends of the names of the denoiser's layers.")
+    conv_rank: PositiveInt | None = Field(
+        None, description="Adapt the convolutions of the ResNet blocks too, with this rank and alpha in proportion."
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="The share of the layers' inputs the update does not see.")
+    use_dora: bool = Field(default=False, description="DoRA: each output's magnitude is trained on its own.")
+    use_rslora: bool = Field(default=False, description="Scale by alpha / sqrt(rank): for high ranks.")
+    lokr_factor: int = Field(-1, ge=-1, description="The size of LoKr's first factor; -1: the most even split.")
+    oft_block_size: PositiveInt = Field(BLOCK, description="The side of OFT's rotations; larger: more capacity.")
     train_text_encoder: bool = Field(default=False, description="Train the text encoders too.")
     text_encoder_lr: PositiveFloat | None = Field(None, description="Their own rate; default: the optimizer's.")
     text_encoder_targets: tuple[str, ...] = Field(
         TEXT_ATTENTION, description="Ends of the names of the text encoders' layers."
     )
+
+    @model_validator(mode="after")
+    def _fits_the_kind(self) -> Config:
+        fields = type(self).model_fields
+        changed = [name for name in ONLY if getattr(self, name) != fields[name].default]
+        wrong = [name for name in changed if self.kind not in ONLY[name]]
+        if wrong:
+            message = f"kind is {self.kind}, so {' and '.join(wrong)} cannot apply"
+            raise ValueError(message)
+        if self.kind in ("loha", "lokr") and self.alpha is not None and self.alpha != int(self.alpha):
+            message = f"kind is {self.kind}, whose alpha is a whole number; it is {self.alpha}"
+            raise ValueError(message)
+        return self
 
     def build(self) -> Lora:
         """Build the method."""
@@ -44,13 +87,13 @@ class Config(PluginSettings):
 
 
 class Lora:
-    """Trains two small matrices beside each target layer."""
+    """Trains a few small matrices beside each target layer."""
 
-    artefact = "pytorch_lora_weights.safetensors"
     updates_base = False
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.artefact = "pytorch_lora_weights.safetensors" if config.kind == "lora" else peft_files.NAME
         self.trains: frozenset[Trained] = frozenset(
             ("denoiser", "text_encoder") if config.train_text_encoder else ("denoiser",)
         )
@@ -61,7 +104,7 @@ class Lora:
         import torch
 
         modules: dict[str, tuple[Any, tuple[str, ...], float | None]] = {
-            "denoiser": (family.denoiser, self.config.targets, None)
+            "denoiser": (family.denoiser, self.config.targets + self._convolutions(family.denoiser), None)
         }
         if self.config.train_text_encoder:
             for name, encoder in family.text_encoders.items():
@@ -71,16 +114,25 @@ class Lora:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(derive(seed, "lora", name))
                 self._add(module, name, targets)
-            trained = {key: each for key, each in module.named_parameters() if f".{ADAPTER}." in key}
+            trained = {key: each for key, each in module.named_parameters() if ADAPTER in key.split(".")}
             for parameter in trained.values():
                 parameter.data = parameter.data.float()
             self._adapted[name] = module
             groups.append(ParameterGroup(name, trained, learning_rate))
         return groups
 
-    def _add(self, module: Any, name: str, targets: tuple[str, ...]) -> None:
-        from peft import LoraConfig
+    def _convolutions(self, module: Any) -> tuple[str, ...]:
+        """Return the ends of the names of the convolutions to adapt besides the targets."""
+        if self.config.conv_rank is None:
+            return ()
+        names = {key.rpartition(".")[2] for key, each in module.named_modules() if type(each).__name__ == "Conv2d"}
+        found = tuple(each for each in CONVOLUTIONS if each in names and each not in self.config.targets)
+        if not found:
+            message = f"method.conv_rank: this base has no convolutions called {', '.join(CONVOLUTIONS)} to adapt."
+            raise ConfigError(message)
+        return found
 
+    def _add(self, module: Any, name: str, targets: tuple[str, ...]) -> None:
         layers = [f".{key}" for key, _ in module.named_modules()]
         unmatched = [each for each in targets if not any(layer.endswith(f".{each}") for layer in layers)]
         if unmatched:
@@ -90,32 +142,61 @@ class Lora:
                 f"{field}: no layer's name ends in {', '.join(unmatched)}. Linear layers here: {', '.join(linear)}."
             )
             raise ConfigError(message)
-        module.add_adapter(
-            LoraConfig(
-                r=self.config.rank,
-                lora_alpha=self.config.alpha or self.config.rank,
-                lora_dropout=self.config.dropout,
-                init_lora_weights="gaussian",
-                target_modules=list(targets),
-            ),
-            adapter_name=ADAPTER,
+        with warnings.catch_warnings():
+            # Where the block size does not divide a layer's width, peft takes the nearest that does, and says so.
+            warnings.filterwarnings("ignore", "Invalid `oft_block_size`")
+            module.add_adapter(self._peft_config(targets), adapter_name=ADAPTER)
+
+    def _peft_config(self, targets: tuple[str, ...]) -> Any:
+        import peft
+
+        config, layers = self.config, list(targets)
+        if config.kind == "oft":
+            return peft.OFTConfig(oft_block_size=config.oft_block_size, r=0, target_modules=layers)
+        alpha = config.alpha or config.rank
+        patterns: dict[str, Any] = {}
+        if config.conv_rank is not None:
+            ends = [each for each in targets if each in CONVOLUTIONS]
+            patterns = {
+                "rank_pattern": dict.fromkeys(ends, config.conv_rank),
+                "alpha_pattern": dict.fromkeys(ends, alpha * config.conv_rank / config.rank),
+            }
+        if config.kind == "loha":
+            return peft.LoHaConfig(r=config.rank, alpha=int(alpha), target_modules=layers, **patterns)
+        if config.kind == "lokr":
+            factor = config.lokr_factor
+            return peft.LoKrConfig(
+                r=config.rank, alpha=int(alpha), decompose_factor=factor, target_modules=layers, **patterns
+            )
+        return peft.LoraConfig(
+            r=config.rank,
+            lora_alpha=alpha,
+            lora_dropout=config.dropout,
+            init_lora_weights="gaussian",
+            target_modules=layers,
+            use_dora=config.use_dora,
+            use_rslora=config.use_rslora,
+            **patterns,
         )
 
     def save(self, family: Family, folder: Path) -> None:
-        """Write ``pytorch_lora_weights.safetensors``, keys in peft's form, the adapter's settings in its header."""
+        """Write the adapter's file, keys in peft's form, the adapter's settings in its header.
+
+        For LoRA and DoRA it is ``pytorch_lora_weights.safetensors``, which diffusers loads; else see ``peft_files``.
+        """
         from peft.utils import get_peft_model_state_dict
 
+        parts = {family.denoiser_name if name == "denoiser" else name: each for name, each in self._adapted.items()}
+        if self.config.kind != "lora":
+            peft_files.save(folder / self.artefact, {part: (module, ADAPTER) for part, module in parts.items()})
+            return
         layers: dict[str, Any] = {}
         metadata: dict[str, Any] = {}
-        for name, module in self._adapted.items():
-            part = family.denoiser_name if name == "denoiser" else name
+        for part, module in parts.items():
             # Not convert_state_dict_to_diffusers: with targets beyond attention it mixes two forms of keys, and plain
             # diffusers then drops the attention layers with no more than a warning.
             layers[f"{part}_lora_layers"] = get_peft_model_state_dict(module, adapter_name=ADAPTER)
-            settings = module.peft_config[ADAPTER].to_dict()
-            # A path of this machine is nobody's business; a set would be written in a different order each time.
-            settings |= {"base_model_name_or_path": None, "target_modules": sorted(settings["target_modules"])}
-            metadata[f"{part}_lora_adapter_metadata"] = settings
+            metadata[f"{part}_lora_adapter_metadata"] = peft_files.settings(module, ADAPTER)
         type(family.pipeline()).save_lora_weights(folder, safe_serialization=True, **layers, **metadata)
         sort_header(folder / self.artefact)
 

@@ -1,0 +1,197 @@
+"""LoRA's relatives: what moves, what is saved, and that it draws the same when opened again."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import make_tiny_sd
+
+from brushwork import card, generate, models
+from brushwork import config as configs
+from brushwork.errors import ModelError
+from brushwork.runs import RunFolder
+from brushwork.train import Trainer, prepare, steps
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from brushwork.config import Config
+    from brushwork.values import Family
+
+KINDS: dict[str, dict[str, Any]] = {
+    "dora": {"use_dora": True, "rank": 2},
+    "rslora": {"use_rslora": True, "rank": 4, "alpha": 2},
+    "conv": {"rank": 4, "conv_rank": 2},
+    "loha": {"kind": "loha", "rank": 2, "train_text_encoder": True},
+    "loha-conv": {"kind": "loha", "rank": 2, "conv_rank": 2},
+    "lokr": {"kind": "lokr", "rank": 2, "lokr_factor": 2},
+    "oft": {"kind": "oft", "oft_block_size": 4, "train_text_encoder": True},
+}
+DIFFUSERS = ("dora", "rslora", "conv")
+PROMPT = "a drawing of a cat"
+
+
+def make_config(base: Path, data: Path, kind: str, **train: Any) -> Config:
+    return configs.load(
+        {
+            "base": str(base),
+            "method": {"type": "lora", **KINDS[kind]},
+            "data": {"path": str(data), "resolution": 32},
+            "optimizer": {"learning_rate": 1e-1},
+            "train": {"max_train_steps": 4, "train_batch_size": 2, "device": "cpu", **train},
+            "validation": {"prompts": [PROMPT], "samples_during_training": 0},
+        }
+    )
+
+
+def picture(family: Family) -> np.ndarray:
+    request = generate.Request(PROMPT, seed=3, steps=3, sampler="DDIM", guidance_scale=2.0)
+    return np.asarray(next(generate.draw(family, [request])).image, float)
+
+
+def everything(family: Family) -> dict[str, torch.Tensor]:
+    modules = {"denoiser": family.denoiser, "vae": family.vae, **family.text_encoders}
+    return {
+        f"{part}.{name}": tensor.detach().clone()
+        for part, module in modules.items()
+        for name, tensor in module.state_dict().items()
+    }
+
+
+def trained(config: Config, run: RunFolder) -> Trainer:
+    trainer = prepare(config)
+    list(trainer.steps(run))
+    return trainer
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_the_adapter_moves_and_the_saved_file_draws_the_same(
+    kind: str, tiny_sd: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    config = make_config(tiny_sd, tiny_data, kind)
+    run = RunFolder.create(config, tmp_path / "run")
+    trainer = prepare(config)
+    before, plain = everything(trainer.family), picture(trainer.family)
+    list(trainer.steps(run))
+    moved = {name for name, tensor in everything(trainer.family).items() if not torch.equal(tensor, before[name])}
+    assert moved <= set(trainer.named)
+    assert {name.partition(".")[0] for name in moved} == {group.name for group in trainer.groups}
+    assert sum(not torch.equal(trainer.named[name], before[name]) for name in trainer.named) >= len(trainer.named) / 2
+
+    tuned, opened = picture(trainer.family), models.open_model(str(run.path), device="cpu")
+    assert np.abs(tuned - plain).max() > 5
+    assert np.abs(picture(opened.family) - tuned).max() <= 1
+    with trainer.method.disabled():
+        assert np.abs(picture(trainer.family) - plain).max() <= 1
+    assert opened.adapters[0].layers > 0
+    assert {each.name for each in run.weights.iterdir()} == {trainer.method.artefact}
+
+
+@pytest.mark.parametrize("kind", ["dora", "lokr", "oft"])
+def test_a_resumed_run_equals_an_uninterrupted_one(kind: str, tiny_sd: Path, tiny_data: Path, tmp_path: Path) -> None:
+    config = make_config(tiny_sd, tiny_data, kind)
+    whole, halves = RunFolder.create(config, tmp_path / "whole"), RunFolder.create(config, tmp_path / "halves")
+    artefact = trained(config, whole).method.artefact
+    first = steps(config, halves)
+    list(itertools.islice(first, 2))
+    first.close()  # type: ignore[attr-defined]
+    trained(config, halves)
+    assert (halves.weights / artefact).read_bytes() == (whole.weights / artefact).read_bytes()
+
+
+@pytest.mark.parametrize("kind", DIFFUSERS)
+def test_plain_diffusers_draws_the_same_with_it(kind: str, tiny_sd: Path, tiny_data: Path, tmp_path: Path) -> None:
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+    config = make_config(tiny_sd, tiny_data, kind)
+    run = RunFolder.create(config, tmp_path / "run")
+    trained(config, run)
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd, safety_checker=None, requires_safety_checker=False)
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.load_lora_weights(run.weights)
+    generator = torch.Generator().manual_seed(3)
+    theirs = pipeline(PROMPT, num_inference_steps=3, guidance_scale=2.0, generator=generator, height=32, width=32)
+    ours = picture(models.open_model(str(run.path), device="cpu").family)
+    assert np.abs(np.asarray(theirs.images[0], float) - ours).max() <= 1
+
+
+@pytest.fixture
+def loha(tiny_sd: Path, tiny_data: Path, tmp_path: Path) -> Path:
+    config = make_config(tiny_sd, tiny_data, "loha", max_train_steps=1)
+    run = RunFolder.create(config, tmp_path / "run")
+    trained(config, run)
+    return run.weights / "peft_adapter.safetensors"
+
+
+def test_its_weight_scales_the_change_and_0_is_the_base(loha: Path, tiny_sd: Path) -> None:
+    layer = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    base, half, whole, none = (
+        models.open_model(f"{tiny_sd}{end}", device="cpu").family.pipeline().unet.get_submodule(layer[5:]).weight
+        for end in ("", f"+{loha}@0.5", f"+{loha}", f"+{loha}@0")
+    )
+    torch.testing.assert_close(half - base, (whole - base) / 2, rtol=1e-4, atol=1e-7)
+    assert torch.equal(none, base)
+    assert not torch.equal(whole, base)
+
+
+def test_a_file_that_does_not_fit_wholly_is_refused(loha: Path, tiny_sd: Path, tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    with safe_open(loha, framework="pt") as file:
+        header = file.metadata()
+    tensors = load_file(loha)
+    name = next(iter(tensors))
+    for changed in (dict(list(tensors.items())[1:]), tensors | {f"{name}x": torch.zeros(1)}):
+        save_file(changed, tmp_path / "changed.safetensors", metadata=header)
+        with pytest.raises(ModelError, match="tensors have no place of their shape in this base"):
+            models.open_model(f"{tiny_sd}+{tmp_path / 'changed.safetensors'}", device="cpu")
+    wider = make_tiny_sd(tmp_path / "wider", block_out_channels=(8, 24), attention_head_dim=4)
+    with pytest.raises(ModelError, match="does not fit"):
+        models.open_model(f"{wider}+{loha}", device="cpu")
+
+
+def test_an_oft_has_no_half(tiny_sd: Path, tiny_data: Path, tmp_path: Path) -> None:
+    config = make_config(tiny_sd, tiny_data, "oft", max_train_steps=1)
+    run = RunFolder.create(config, tmp_path / "run")
+    trained(config, run)
+    with pytest.raises(ModelError, match="has no half"):
+        models.open_model(f"{tiny_sd}+{run.path}@0.5", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "oft", "rank": 8}, "kind is oft, so rank cannot apply"),
+        ({"kind": "loha", "use_dora": True}, "kind is loha, so use_dora cannot apply"),
+        ({"oft_block_size": 8}, "kind is lora, so oft_block_size cannot apply"),
+        ({"kind": "lokr", "alpha": 1.5}, "alpha is a whole number"),
+    ],
+)
+def test_settings_of_another_kind_are_refused(settings: dict[str, Any], message: str) -> None:
+    from brushwork.methods.lora import Config as LoraConfig
+
+    with pytest.raises(ValueError, match=message):
+        LoraConfig(**settings)
+
+
+def test_plain_peft_draws_the_same_by_the_lines_of_the_model_card(
+    loha: Path, tiny_sd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    monkeypatch.chdir(loha.parents[1])
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd, safety_checker=None, requires_safety_checker=False)
+    exec(card.PEFT, {"pipeline": pipeline})  # noqa: S102  (what the card tells people to run)
+    ours = models.open_model(f"{tiny_sd}+{loha}", device="cpu").family
+    latents, states = torch.randn(1, 4, 8, 8), torch.randn(1, 77, 32)
+    with torch.no_grad():
+        theirs = pipeline.unet(latents, torch.tensor([500]), states).sample
+        torch.testing.assert_close(theirs, ours.denoiser(latents, torch.tensor([500]), states).sample)
+        plain = models.open_model(str(tiny_sd), device="cpu").family.denoiser
+        assert not torch.allclose(theirs, plain(latents, torch.tensor([500]), states).sample, atol=1e-5)
