@@ -10,6 +10,12 @@ from brushwork.runs import replacing
 if TYPE_CHECKING:
     from brushwork.runs import RunFolder
 
+LOADERS = {
+    "learned_embeds.safetensors": "load_textual_inversion",
+    "pytorch_lora_weights.safetensors": "load_lora_weights",
+}
+"""What is laid on the base, and how diffusers does it; without either the run made a whole model."""
+
 PEFT = f"""
 import json
 
@@ -22,11 +28,6 @@ with safe_open("weights/{peft_files.NAME}", framework="pt") as file:  # diffuser
         module = inject_adapter_in_model(get_peft_config(settings), getattr(pipeline, part))
         set_peft_model_state_dict(module, {{key[len(part) + 1 :]: file.get_tensor(key) for key in keys}})"""
 """How plain peft loads what is no LoRA."""
-LOADERS = {
-    "learned_embeds.safetensors": "load_textual_inversion",
-    "pytorch_lora_weights.safetensors": "load_lora_weights",
-}
-"""What is laid on the base, and how diffusers does it; without either the run made a whole model."""
 
 
 def write(run: RunFolder) -> None:
@@ -81,10 +82,9 @@ def _usage(run: RunFolder) -> str:
         if base == "mini" and files
         else ""
     )
-    load += _schedule(run) if is_lora else ""
+    load += _schedule(run) if files else ""
     if (run.weights / peft_files.NAME).is_file():
         load = f'pipeline = DiffusionPipeline.from_pretrained("{base}")\n{PEFT}{_schedule(run)}'
-    load += _schedule(run) if files else ""
     return (
         f'```bash\nbrushwork generate {run.path.name} "{prompt}"\n```\n\n'
         f"```python\nfrom diffusers import DiffusionPipeline\n\n{load}\n"

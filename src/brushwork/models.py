@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brushwork import adapters as loras
-from brushwork import families, peft_files, runs
 from brushwork import embeddings, families, runs
 from brushwork.errors import ModelError, listing, nearest
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from brushwork.values import Family
 
 HASH_DIGITS = 10
-ADAPTER_FILES = (loras.WEIGHT_NAME, peft_files.NAME)
 _FORM = "BASE+ADAPTER@WEIGHT, for example mini+my-lora@0.8"
 
 
@@ -240,7 +238,7 @@ def _is_pipeline(path: Path) -> bool:
     return path.is_dir()
 
 
-ADAPTERS = (embeddings.WEIGHT_NAME, loras.WEIGHT_NAME)
+ADAPTERS = (embeddings.WEIGHT_NAME, loras.WEIGHT_NAME, loras.PEFT_NAME)
 
 
 def _artefacts(run: RunFolder) -> list[Path]:
@@ -250,13 +248,6 @@ def _artefacts(run: RunFolder) -> list[Path]:
         ModelError: The run is not finished, or made something else.
     """
     if (run.weights / "model_index.json").is_file():
-        return run.weights
-    for name in ADAPTER_FILES:
-        if (run.weights / name).is_file():
-            return run.weights / name
-    held = sorted(each.name for each in run.weights.iterdir()) if run.weights.is_dir() else []
-    if held:
-        message = f"model: the run {str(run.path)!r} made {listing(held)}, which is neither a pipeline nor an adapter."
         return [run.weights]
     files = [run.weights / name for name in ADAPTERS if (run.weights / name).is_file()]
     if files:
@@ -290,7 +281,6 @@ def _adapter_files(spec: AdapterSpec) -> list[Path]:
         return artefacts
     path = Path(spec.text).expanduser()
     if path.is_dir():
-        path /= next((each for each in ADAPTER_FILES if (path / each).is_file()), loras.WEIGHT_NAME)
         held = [path / name for name in ADAPTERS if (path / name).is_file()]
         if held:
             return held
