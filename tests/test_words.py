@@ -101,6 +101,19 @@ def test_only_the_new_rows_move_and_the_optimizer_knows_no_others(base: Path, ti
     assert sum(shape.numel() for shape in held) == sum(each.numel() for each in trainer.named.values())
 
 
+def test_checkpointing_and_half_precision_reach_the_word(base: Path, tiny_data: Path) -> None:
+    finals = []
+    for train in ({}, {"gradient_checkpointing": True}, {"mixed_precision": "bf16"}):
+        trainer = prepare(make_config(base, tiny_data, train={"max_train_steps": 1, **train}))
+        before = trainer.named["embeddings.text_encoder"].detach().clone()
+        (step,) = trainer.steps()
+        assert trainer.named["embeddings.text_encoder"].dtype == torch.float32
+        assert not torch.equal(trainer.named["embeddings.text_encoder"], before)
+        finals.append(step.grad_norm)
+    assert finals[1] == pytest.approx(finals[0], rel=1e-4)
+    assert finals[2] == pytest.approx(finals[0], rel=0.2)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_resumed_run_equals_an_uninterrupted_one(base: Path, tiny_data: Path, tmp_path: Path, name: str) -> None:
     config = make_config(base, tiny_data, name, train={"use_ema": True})
@@ -248,8 +261,12 @@ def test_every_picture_comes_under_every_template(tiny_data: Path) -> None:
 
 
 def test_a_run_from_start_to_report(base: Path, tiny_data: Path, tmp_path: Path) -> None:
-    run = api.train(make_config(base, tiny_data, "pivotal", train={"max_train_steps": 1}), out=tmp_path / "run")
+    changes = {"train": {"max_train_steps": 1}, "preserve": {"prompts": ["a dog"], "num_images": 1}}
+    run = api.train(make_config(base, tiny_data, "pivotal", **changes), out=tmp_path / "run")
     assert (run.record["data"]["count"], run.record["status"]) == (6, "done")
+    assert "1 picture that the base drew or was given (pictures to preserve)" in (run.path / "report.html").read_text()
+    half = models.open_model(f"{base}+{run.path}@0.5", device="cpu")
+    assert [(adapter.kind, adapter.weight) for adapter in half.adapters] == [("embedding", 1.0), ("lora", 0.5)]
     card = (run.path / "README.md").read_text()
     assert 'load_textual_inversion("weights"' in card
     assert 'load_lora_weights("weights"' in card

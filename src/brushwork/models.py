@@ -151,12 +151,19 @@ def open_model(
         if each.weight:
             _as_trained(family, each)
     applied = tuple(
-        (embeddings if embeddings.recognises(path) else loras).attach(family, path, _name(each.text), each.weight)
+        _attach(family, path, each, alone=len(paths) == 1)
         for each, paths in zip(asked, files, strict=True)
         for path in paths
     )
     name = _name(spec.base if run is not None and not source else base)
     return LoadedModel(spec, name, family, families.describe(base, **source).path, applied)
+
+
+def _attach(family: Family, path: Path, asked: AdapterSpec, *, alone: bool) -> Adapter:
+    """Apply one file; a weight is meant for the LoRA where an embedding comes with it."""
+    if embeddings.recognises(path):
+        return embeddings.attach(family, path, _name(asked.text), asked.weight if alone else 1.0)
+    return loras.attach(family, path, _name(asked.text), asked.weight)
 
 
 def _as_trained(family: Family, adapter: AdapterSpec) -> None:

@@ -100,6 +100,7 @@ def _context(run: RunFolder, sides: Sides) -> dict[str, Any]:
         "validation": exhibits.validation_sentence(steps, record),
         "samples": exhibits.samples(run, sides),
         "data": {"path": getattr(data, "path", data.type), "count": None, "held_out": None, **record.get("data", {})},
+        "drawn": record.get("drawn", []),
         "contact": exhibits.training_pictures(run),
         "costs": exhibits.costs(record),
         "warnings": record.get("warnings", []),
