@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__)
 POLICIES = {"spinning": {}, "passive": {"OMP_WAIT_POLICY": "PASSIVE"}}
+ENOUGH = 15
+"""Seconds of training after which no further step is begun: spinning threads can be slow without limit."""
 LONGEST = 300
 """Seconds after which the competing process ends by itself, whatever happened to this one."""
 
@@ -61,8 +63,8 @@ def competitor(threads: int) -> Iterator[None]:
             busy.wait()
 
 
-def time_steps(base: Path, pictures: Path, steps: int, warm_up: int) -> None:
-    """Train and print the seconds, wall and CPU, of a step after the first ones."""
+def time_steps(base: Path, pictures: Path, steps: int) -> None:
+    """Train and print the seconds, wall and CPU, of a step after the first; fewer steps if they take too long."""
     from brushwork import config as configs
     from brushwork import progress
     from brushwork.train import prepare
@@ -72,14 +74,17 @@ def time_steps(base: Path, pictures: Path, steps: int, warm_up: int) -> None:
         "base": str(base),
         "method": {"type": "lora", "rank": 4},
         "data": {"path": str(pictures), "resolution": 64, "validation_split": 0},
-        "train": {"max_train_steps": steps + warm_up, "train_batch_size": 4, "device": "cpu"},
+        "train": {"max_train_steps": steps + 1, "train_batch_size": 4, "device": "cpu"},
         "validation": {"prompts": ["a red boat"], "samples_during_training": 0},
     }
-    wall, cpu = 0.0, 0.0
-    for step in prepare(configs.load(tree)).steps():
-        if step.index == warm_up:
-            wall, cpu = time.perf_counter(), time.process_time()
-    print(json.dumps({"wall": (time.perf_counter() - wall) / steps, "cpu": (time.process_time() - cpu) / steps}))
+    trained = prepare(configs.load(tree)).steps()
+    next(trained)
+    wall, cpu, done = time.perf_counter(), time.process_time(), 0
+    for _ in trained:
+        done += 1
+        if time.perf_counter() - wall > ENOUGH:
+            break
+    print(json.dumps({"wall": (time.perf_counter() - wall) / done, "cpu": (time.process_time() - cpu) / done}))
 
 
 def child(folder: Path, policy: str, arguments: argparse.Namespace) -> dict[str, float]:
@@ -87,7 +92,9 @@ def child(folder: Path, policy: str, arguments: argparse.Namespace) -> dict[str,
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     environment |= {"OMP_NUM_THREADS": "2", "BRUSHWORK_CACHE": str(folder / "cache"), **POLICIES[policy]}
     command = [sys.executable, str(HERE), "--time-steps", str(folder), "--steps", str(arguments.steps)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)  # noqa: S603  (this very file)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603  (this very file)
+    if done.returncode:
+        raise measure.ChildError(done.stderr[-measure.SHOWN :])
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return figures
 
@@ -97,11 +104,13 @@ def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, dict[str, 
     figures: dict[str, dict[str, dict[str, list[float]]]] = {}
     for state, threads in (("as it is", 0), ("beside 2 busy threads", 2)):
         figures[state] = {policy: {"wall": [], "cpu": []} for policy in POLICIES}
-        with competitor(threads):
-            for _ in range(arguments.rounds):
-                for policy in POLICIES:
-                    for clock, seconds in child(folder, policy, arguments).items():
-                        figures[state][policy][clock].append(seconds)
+        for _ in range(arguments.rounds):
+            for policy in POLICIES:
+                with competitor(threads):
+                    seconds = child(folder, policy, arguments)
+                print(f"{state}, {policy}: {seconds['wall']:.3f} s a step", file=sys.stderr, flush=True)
+                for clock, value in seconds.items():
+                    figures[state][policy][clock].append(value)
     return figures
 
 
@@ -121,7 +130,7 @@ def report(figures: dict[str, dict[str, dict[str, list[float]]]]) -> str:
 def main() -> None:
     """Measure and print; the hidden options are for the processes that this one starts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="where to write all figures")
     parser.add_argument("--keep-busy", type=int, help=argparse.SUPPRESS)
@@ -131,7 +140,7 @@ def main() -> None:
         keep_busy(asked.keep_busy)
         return
     if asked.time_steps:
-        time_steps(asked.time_steps / "base", asked.time_steps / "pictures", asked.steps, warm_up=3)
+        time_steps(asked.time_steps / "base", asked.time_steps / "pictures", asked.steps)
         return
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
