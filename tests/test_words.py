@@ -231,6 +231,7 @@ def test_an_embedding_of_another_width_is_refused_with_both_numbers(base: Path, 
         ({"data": {"token": "<other>"}}, ConfigError, "'<mascot>' is not in 162 of 162 captions"),
         ({"train": {"cache_text": True}}, ConfigError, "the text side is being trained"),
         ({"method": {"token": None}}, ConfigError, r"method\.token"),
+        ({"preserve": {}}, ConfigError, "preserve: textual_inversion learns a word and nothing else"),
     ],
 )
 def test_what_cannot_be_learnt_is_refused(

@@ -62,11 +62,13 @@ class Data:
 
 def read(source: Source, settings: ImageSettings, seed: int) -> Data:
     """Read every picture's bytes once, and hold some out; equal pictures are never on both sides."""
-    digests = []
-    with bar("reading pictures", len(source)) as advance:
-        for index in range(len(source)):
-            digests.append(images.digest(source[index].image.read()))
+    distinct = getattr(source, "distinct", len(source))  # sample i then shows picture i modulo so many
+    firsts = []
+    with bar("reading pictures", distinct) as advance:
+        for index in range(distinct):
+            firsts.append(images.digest(source[index].image.read()))
             advance()
+    digests = [firsts[index % distinct] for index in range(len(source))]
     held_out = _held_out(digests, settings.validation_split, seed)
     contents = [
         (digest, source[index].caption, source[index].weight, *_mask_digest(source[index]))

@@ -3,7 +3,7 @@
 The class images of DreamBooth (Ruiz et al. 2022, arXiv:2208.12242, section 3.2) and ``preserve``, which works with
 every method and source, are both a ``Prior``: prompts, a number, a weight.
 
-    drawn = prepare(config, family)             # before a method is attached: the base draws what is missing
+    drawn = prepare(config, family, method)     # before the method is attached: the base draws what is missing
     data = mix(encoding.read(...), drawn)       # each part has an equal share of every epoch
 
 Picture number i is drawn from prompt i (modulo their number) with a seed made of the run's seed and i, so a folder that
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from brushwork.config import Config
     from brushwork.encoding import Data
-    from brushwork.values import Family, Source
+    from brushwork.values import Family, Method, Source
 
 DRAWN = re.compile(r"prior-\d{5,}\.png")
 SETTINGS = "prior.json"
@@ -87,13 +87,21 @@ def wanted(config: Config) -> list[Prior]:
     return [each for each in priors if each is not None]
 
 
-def prepare(config: Config, family: Family, *, draw: bool = True) -> list[Drawn]:
+def prepare(config: Config, family: Family, method: Method, *, draw: bool = True) -> list[Drawn]:
     """Draw what is missing with the family as it is; without ``draw`` only look what that would be.
 
     Raises:
-        ConfigError: A folder holds pictures that were drawn by another base or with other settings.
+        ConfigError: A folder holds pictures that were drawn by another base or with other settings, or the method
+            cannot learn from any.
     """
-    every = [_look(config, family, each) for each in wanted(config)]
+    priors = wanted(config)
+    if priors and method.trains == {"embeddings"}:
+        message = (
+            f"{priors[0].key}: {config.method.type} learns a word and nothing else, so prompts without it are drawn as "
+            f"before and there is nothing to preserve. Leave it out."
+        )
+        raise ConfigError(message)
+    every = [_look(config, family, each) for each in priors]
     if draw:
         for each in every:
             _draw(config, family, each)

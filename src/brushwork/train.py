@@ -96,7 +96,7 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     )
     config = _resolved(config, family)
     _check(config, family, objective)
-    drawn = prior.prepare(config, family, draw=encode)  # by the base as it is, before anything changes it
+    drawn = prior.prepare(config, family, method, draw=encode)  # by the base as it is, before anything changes it
     objective_prepare = getattr(objective, "prepare", None)
     if objective_prepare is not None:
         objective_prepare(family)

@@ -108,7 +108,7 @@ class Templated:
     def __init__(self, rows: Rows, captions: list[str]) -> None:
         self.pictures, self.captions = captioned.Captioned(rows), captions
         self.distinct = len(rows)
-        """The first so many samples show each picture once."""
+        """Sample i shows picture i modulo so many."""
 
     def __len__(self) -> int:
         return self.distinct * len(self.captions)
