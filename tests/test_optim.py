@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 
-from brushwork import optim
+from brushwork import checkpoints, optim
 from brushwork.config import OptimizerConfig
-from brushwork.errors import RunFailed
+from brushwork.errors import ConfigError, RunFailed
 from brushwork.values import ParameterGroup
 
 if TYPE_CHECKING:
@@ -93,27 +94,42 @@ def test_groups_keep_their_own_rates() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == [5e-5, 2.5e-6]
 
 
-def test_8_bit_adam_learns_and_its_state_survives_a_checkpoint(tmp_path: Path) -> None:
-    """The moments of large weights are kept in 8 bits; a resumed run goes on exactly."""
-    from brushwork import checkpoints
+TYPES: dict[str, dict[str, Any]] = {
+    "adamw": {},
+    "adamw8bit": {},
+    "adafactor": {"learning_rate": 1.0},
+    "lion": {"adam_beta2": 0.99},
+    "prodigy": {"learning_rate": 1.0},
+    "schedulefree": {},
+}
 
+
+@pytest.mark.parametrize("name", TYPES)
+def test_an_optimizer_learns_and_goes_on_exactly_from_a_checkpoint(name: str, tmp_path: Path) -> None:
+    """Six steps are three, a checkpoint, and three more, to the last bit; weights are looked at in between."""
     target = torch.randn(64, 128, generator=torch.Generator().manual_seed(0))
+    start = torch.randn(64, 128, generator=torch.Generator().manual_seed(1))
 
     def build() -> tuple[torch.nn.Parameter, torch.optim.Optimizer]:
-        parameter = torch.nn.Parameter(torch.zeros(64, 128))
-        config = OptimizerConfig(type="adamw8bit", learning_rate=1e-2, adam_weight_decay=0.0)
+        parameter = torch.nn.Parameter(start.clone())
+        config = OptimizerConfig(**({"type": name, "learning_rate": 1e-2, "adam_weight_decay": 0.0} | TYPES[name]))
         return parameter, optim.build(config, [ParameterGroup("denoiser", {"w": parameter})])
 
     def descend(parameter: torch.nn.Parameter, optimizer: torch.optim.Optimizer, steps: int) -> None:
-        for _ in range(steps):
+        for step in range(steps):
+            optim.set_learning_rate(optimizer, 1 / (1 + step))
             optimizer.zero_grad()
             (parameter - target).square().mean().backward()
             optimizer.step()
 
     whole, optimizer = build()
-    descend(whole, optimizer, 6)
-    assert (whole - target).abs().mean() < target.abs().mean()
-    assert {state["state1"].dtype for state in optimizer.state.values()} == {torch.uint8}
+    descend(whole, optimizer, 3)
+    with optim.at_rest(optimizer):
+        looked_at = whole.detach().clone()
+    descend(whole, optimizer, 3)
+    assert (whole - target).square().mean() < (start - target).square().mean()
+    if name == "adamw8bit":
+        assert {state["state1"].dtype for state in optimizer.state.values()} == {torch.uint8}
 
     half, optimizer = build()
     descend(half, optimizer, 3)
@@ -122,5 +138,56 @@ def test_8_bit_adam_learns_and_its_state_survives_a_checkpoint(tmp_path: Path) -
     again, optimizer = build()
     again.data.copy_(state["trained"])
     optimizer.load_state_dict(state["optimizer"])
+    with optim.at_rest(optimizer):
+        assert torch.equal(again, looked_at)
+    assert torch.equal(again, half)
     descend(again, optimizer, 3)
     assert torch.equal(again, whole)
+
+
+def test_schedule_free_weights_at_rest_are_those_of_its_evaluation_mode() -> None:
+    parameter = torch.nn.Parameter(torch.ones(4))
+    optimizer = optim.build(OptimizerConfig(type="schedulefree"), [ParameterGroup("denoiser", {"w": parameter})])
+    for _ in range(3):
+        parameter.square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    training = parameter.detach().clone()
+    with optim.at_rest(optimizer):
+        resting = parameter.detach().clone()
+    assert torch.equal(parameter, training)
+    optimizer.eval()  # type: ignore[attr-defined]
+    assert torch.equal(parameter, resting)
+    assert not torch.equal(training, resting)
+
+
+def test_prodigy_says_nothing_and_takes_one_rate_only(capsys: pytest.CaptureFixture[str]) -> None:
+    config = OptimizerConfig(type="prodigy", learning_rate=1.0)
+    groups = [ParameterGroup(name, {"w": torch.nn.Parameter(torch.ones(1))}) for name in ("denoiser", "text_encoder")]
+    optim.build(config, groups)
+    assert capsys.readouterr().out == ""
+    groups[1] = ParameterGroup("text_encoder", groups[1].parameters, learning_rate=0.5)
+    with pytest.raises(ConfigError, match=r"one rate for everything, but this method has 0.5, 1"):
+        optim.build(config, groups)
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("lion", "bitsandbytes"), ("prodigy", "prodigyopt"), ("schedulefree", "schedulefree")]
+)
+def test_a_missing_package_is_named_with_its_extra(name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ConfigError, match=rf"optimizer.type {name} needs {package}: pip install 'brushwork\["):
+        optim.build(OptimizerConfig(type=name, learning_rate=1.0), [])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"type": "adafactor", "adam_beta1": 0.8}, "type is adafactor, which has no use for adam_beta1"),
+        ({"type": "schedulefree", "lr_scheduler": "cosine"}, "has no use for lr_scheduler"),
+        ({"type": "prodigy", "learning_rate": 1e-4}, "finds the rate itself"),
+    ],
+)
+def test_what_an_optimizer_cannot_honour_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        OptimizerConfig(**settings)

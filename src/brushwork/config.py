@@ -12,18 +12,13 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    NonNegativeFloat,
     NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
     SerializeAsAny,
     ValidationError,
     model_validator,
@@ -32,20 +27,12 @@ from pydantic import (
 from brushwork import registry
 from brushwork.errors import ConfigError, nearest
 from brushwork.explain import PartError, explain
+from brushwork.settings import OptimizerConfig, PreserveConfig, Settings, TrainConfig, ValidationConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 PRESETS = Path(__file__).parent / "presets"
-
-# YAML 1.1 reads a bare `no` as False; the field's word for "no mixed precision" is "no".
-Precision = Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(lambda value: "no" if value is False else value)]
-
-
-class Settings(BaseModel):
-    """A part of the configuration: frozen, unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True)
 
 
 class PluginSettings(Settings):
@@ -86,81 +73,6 @@ else:
     MethodPart, SourcePart, ObjectivePart = _plugin("methods"), _plugin("sources"), _plugin("objectives")
 
 
-class OptimizerConfig(Settings):
-    """How the weights are updated."""
-
-    type: Literal["adamw", "adamw8bit"] = Field(
-        "adamw", description="adamw8bit keeps its state in 8 bits, a quarter of the memory (needs the extra bnb)."
-    )
-    learning_rate: PositiveFloat = Field(1e-4, description="The highest rate; the schedule multiplies it.")
-    adam_beta1: float = Field(0.9, ge=0, lt=1, description="How slowly the mean of the gradients forgets.")
-    adam_beta2: float = Field(0.999, ge=0, lt=1, description="How slowly the mean of their squares forgets.")
-    adam_weight_decay: NonNegativeFloat = Field(1e-2, description="Decoupled from the gradient (AdamW).")
-    adam_epsilon: PositiveFloat = Field(1e-8, description="Keeps the division by small gradients finite.")
-    lr_scheduler: Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial"] = Field(
-        "constant", description="The course of the rate after the warm-up."
-    )
-    lr_warmup_steps: NonNegativeInt = Field(
-        0, description="Steps over which the rate rises from zero, in any schedule."
-    )
-    lr_num_cycles: PositiveInt = Field(1, description="How often cosine_with_restarts starts again.")
-    lr_power: PositiveFloat = Field(1.0, description="The exponent of polynomial.")
-    lr_end: NonNegativeFloat = Field(0.0, description="The rate at which linear and polynomial end.")
-    max_grad_norm: PositiveFloat | None = Field(
-        1.0, description="Gradients are scaled down to this norm over all trained weights; null: never."
-    )
-
-
-class TrainConfig(Settings):
-    """How long and how the loop runs."""
-
-    max_train_steps: PositiveInt | None = Field(None, description="Optimizer steps; overrides num_train_epochs.")
-    num_train_epochs: PositiveInt = Field(100, description="Passes over the data when max_train_steps is not given.")
-    train_batch_size: PositiveInt = Field(4, description="Pictures in memory at once.")
-    gradient_accumulation_steps: PositiveInt = Field(1, description="Such batches for each optimizer step.")
-    mixed_precision: Precision = Field("no", description="The type of the computation; trained weights stay float32.")
-    gradient_checkpointing: bool = Field(default=False, description="Less memory for about a third more time.")
-    use_ema: bool = Field(default=False, description="Keep and save a moving average of the trained weights.")
-    ema_decay: float = Field(0.9999, gt=0, lt=1, description="How slowly the average forgets; it warms up from less.")
-    checkpointing_steps: PositiveInt = Field(500, description="Steps between two checkpoints to resume from.")
-    checkpoints_total_limit: PositiveInt | None = Field(3, description="Older checkpoints go; null: all are kept.")
-    validation_steps: PositiveInt = Field(100, description="Steps between two sample sheets and validation losses.")
-    dataloader_num_workers: NonNegativeInt = Field(0, description="Processes that prepare batches; 0: the loop itself.")
-    cache_latents: bool | Literal["auto"] = Field("auto", description="auto: whenever the crop is deterministic.")
-    cache_text: bool | Literal["auto"] = Field("auto", description="auto: whenever the text side is frozen.")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps ...")
-    trackers: tuple[Literal["tensorboard", "wandb"], ...] = Field(
-        (), description="Where else the curves go (each needs the extra of its name)."
-    )
-
-
-class ValidationConfig(Settings):
-    """What is drawn and measured while training and for the report."""
-
-    prompts: str | tuple[str, ...] = Field(
-        (), description="Prompts, a text file with one prompt a line, or the name of an embedded list."
-    )
-    control_prompts: str | tuple[str, ...] = Field((), description="Prompts that have nothing to do with the data.")
-    images_per_prompt: PositiveInt = Field(4, description="Pictures of each prompt in the report, seeds counting up.")
-    samples_during_training: NonNegativeInt = Field(4, description="Prompts drawn every validation_steps; 0: none.")
-    num_inference_steps: PositiveInt = Field(20, description="The sampler's steps.")
-    guidance_scale: NonNegativeFloat = Field(5.0, description="Classifier-free guidance; 1 and below: none.")
-    sampler: str = Field("DPM++ 2M", description="By its name in `brushwork generate --sampler`.")
-    negative_prompt: str = Field("", description="What the pictures should not show.")
-    seed: NonNegativeInt = Field(0, description="The first picture's seed, the same for base and tuned.")
-    loss_images: PositiveInt = Field(16, description="How many held-out images the validation loss looks at, at most.")
-    loss_timesteps: PositiveInt = Field(4, description="How many evenly spaced timesteps each is noised to.")
-    judge: str = Field("auto", description="A CLIP model: hub id or folder; auto: mini-clip for mini, else ViT-B/32.")
-
-
-class PreserveConfig(Settings):
-    """Pictures of the base's own drawing, trained on beside the data so that it forgets less."""
-
-    prompts: str | tuple[str, ...] = Field("neutral", description="Of what: prompts, a text file, or an embedded list.")
-    num_images: PositiveInt = Field(64, description="So many, drawn once and kept in the cache.")
-    weight: PositiveFloat = Field(1.0, description="How much such a picture counts beside one of the data.")
-
-
 class Config(Settings):
     """Everything that determines a run. The same keys in YAML, in ``key.path=value`` and in Python."""
 
@@ -192,6 +104,13 @@ class Config(Settings):
         named, token = data.get("type"), method.get("token")
         known = named in registry.names("sources") and "token" in registry.load("sources", named).Config.model_fields
         return {**tree, "data": {"token": token, **data}} if known and token else tree
+
+    @model_validator(mode="after")
+    def _averaged_once(self) -> Config:
+        if self.optimizer.type == "schedulefree" and self.train.use_ema:
+            message = "optimizer.type is schedulefree, which averages the weights itself; set train.use_ema=false"
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _warm_up_fits(self) -> Config:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 import math
 from typing import TYPE_CHECKING, Any
 
 from brushwork.errors import ConfigError, RunFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from types import ModuleType
 
     import torch
     from torch import Tensor, nn
@@ -21,7 +25,7 @@ def build(config: OptimizerConfig, groups: Sequence[ParameterGroup]) -> torch.op
     """Return the optimizer over the groups; each keeps its own base rate in ``initial_lr``.
 
     Raises:
-        ConfigError: The optimizer's package is not installed.
+        ConfigError: The optimizer's package is not installed, or it takes one rate only and the groups have several.
     """
     import torch
 
@@ -33,26 +37,79 @@ def build(config: OptimizerConfig, groups: Sequence[ParameterGroup]) -> torch.op
         }
         for group in groups
     ]
-    settings: dict[str, Any] = {
-        "lr": config.learning_rate,
-        "betas": (config.adam_beta1, config.adam_beta2),
-        "weight_decay": config.adam_weight_decay,
-        "eps": config.adam_epsilon,
-    }
-    if config.type == "adamw8bit":
-        return _adamw8bit(described, settings)
-    # One fused kernel for all parameters: 3 to 4 times as fast as the loop over them on a CPU.
-    return torch.optim.AdamW(described, fused=True, **settings)
-
-
-def _adamw8bit(described: list[dict[str, Any]], settings: dict[str, Any]) -> torch.optim.Optimizer:
-    try:
-        import bitsandbytes
-    except ImportError as error:
-        message = "optimizer.type adamw8bit needs bitsandbytes: pip install 'brushwork[bnb]', or use adamw."
-        raise ConfigError(message) from error
-    optimizer: torch.optim.Optimizer = bitsandbytes.optim.AdamW8bit(described, **settings)
+    plain: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.adam_weight_decay}
+    betas = {"betas": (config.adam_beta1, config.adam_beta2)}
+    settings = plain | betas | {"eps": config.adam_epsilon}
+    optimizer: torch.optim.Optimizer
+    if config.type == "adamw":
+        # One fused kernel for all parameters: 3 to 4 times as fast as the loop over them on a CPU.
+        return torch.optim.AdamW(described, fused=True, **settings)
+    if config.type == "adafactor":
+        return torch.optim.Adafactor(described, **plain)
+    if config.type == "prodigy":
+        return _prodigy(described, settings)
+    if config.type == "schedulefree":
+        optimizer = _package(config.type, "schedulefree").AdamWScheduleFree(described, **settings)
+        optimizer.train()  # type: ignore[attr-defined]
+        return optimizer
+    module = _package(config.type, "bitsandbytes", "bnb")
+    if config.type == "lion":
+        optimizer = module.optim.Lion(described, **plain, **betas)
+    else:
+        optimizer = module.optim.AdamW8bit(described, **settings)
     return optimizer
+
+
+def _package(name: str, package: str, extra: str | None = None) -> ModuleType:
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        message = f"optimizer.type {name} needs {package}: pip install 'brushwork[{extra or package}]', or use adamw."
+        raise ConfigError(message) from error
+
+
+def _prodigy(described: list[dict[str, Any]], settings: dict[str, Any]) -> torch.optim.Optimizer:
+    package = _package("prodigy", "prodigyopt", "prodigy")
+    rates = {group["lr"] for group in described}
+    if len(rates) > 1:
+        listed = ", ".join(f"{rate:g}" for rate in sorted(rates))
+        message = (
+            f"optimizer.type prodigy finds one rate for everything, but this method has {listed}. Leave the other "
+            f"rates out, or use adamw."
+        )
+        raise ConfigError(message)
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints that its weight decay is decoupled
+        # What its authors advise for diffusion models.
+        optimizer: torch.optim.Optimizer = package.Prodigy(
+            described, use_bias_correction=True, safeguard_warmup=True, **settings
+        )
+    return optimizer
+
+
+@contextlib.contextmanager
+def at_rest(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Within this context the parameters are those to draw with and to save, not those that gradients are taken at.
+
+    They differ for schedule-free optimizers only (Defazio et al. 2024, arXiv:2405.15682: x and y). Afterwards they are
+    put back bit for bit, which the optimizer's own arithmetic would not do.
+    """
+    import torch
+
+    if not hasattr(optimizer, "eval"):
+        yield
+        return
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    kept = [parameter.detach().clone() for parameter in parameters]
+    modes = [group["train_mode"] for group in optimizer.param_groups]
+    optimizer.eval()
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, tensor in zip(parameters, kept, strict=True):
+                parameter.copy_(tensor)
+        for group, mode in zip(optimizer.param_groups, modes, strict=True):
+            group["train_mode"] = mode
 
 
 def lr_factor(config: OptimizerConfig, step: int, total: int) -> float:
@@ -103,10 +160,18 @@ def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float | None) -
 class MovingAverage:
     """An exponential moving average of parameters, warmed up as diffusers' ``EMAModel`` is."""
 
-    def __init__(self, parameters: Sequence[nn.Parameter], decay: float) -> None:
-        self.decay = decay
+    def __init__(self, parameters: Sequence[nn.Parameter], decay: float, device: str | None = None) -> None:
+        self.decay, self.device = decay, device
         self.parameters = list(parameters)
-        self.average: list[Tensor] = [parameter.detach().clone() for parameter in self.parameters]
+        self.average: list[Tensor] = [
+            parameter.detach().to(device or parameter.device, copy=True) for parameter in self.parameters
+        ]
+
+    def load(self, average: Sequence[Tensor]) -> None:
+        """Go on from a saved average."""
+        self.average = [
+            each.to(self.device or parameter.device) for each, parameter in zip(average, self.parameters, strict=True)
+        ]
 
     def update(self, step: int) -> None:
         """Move the average towards the parameters after optimizer step ``step`` (from 1)."""
@@ -115,9 +180,11 @@ class MovingAverage:
         # (1 + n) / (10 + n) lets a short run's average follow; diffusers counts n from the second step.
         decay = min(self.decay, step / (9 + step)) if step > 1 else 0.0
         with torch.no_grad():
-            torch._foreach_lerp_(self.average, [each.detach() for each in self.parameters], 1 - decay)
+            current = [each.detach().to(old.device) for each, old in zip(self.parameters, self.average, strict=True)]
+            torch._foreach_lerp_(self.average, current, 1 - decay)
 
     def swap(self) -> None:
         """Exchange the parameters with their average (twice is nothing)."""
         for index, parameter in enumerate(self.parameters):
-            parameter.data, self.average[index] = self.average[index], parameter.data
+            average = self.average[index]
+            parameter.data, self.average[index] = average.to(parameter.device), parameter.data.to(average.device)

@@ -71,7 +71,7 @@ def restore(trainer: Trainer, run: RunFolder) -> int:
             parameter.copy_(state["trained"][name])
     trainer.optimizer.load_state_dict(state["optimizer"])
     if trainer.average:
-        trainer.average.average = [each.to(trainer.device) for each in state["average"]]
+        trainer.average.load(state["average"])
     trainer.scaler.load_state_dict(state["scaler"])
     trainer.watch.norms, trainer.warnings = state["norms"], state["warnings"]
     return done

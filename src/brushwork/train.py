@@ -10,6 +10,7 @@ everything around it.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import statistics
@@ -18,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from brushwork import batches, encoding, families, memory, optim, prior, states
+from brushwork import batches, encoding, execution, families, memory, optim, prior, states
 from brushwork.devices import resolve_device, resolve_dtype
 from brushwork.errors import ConfigError
 from brushwork.runs import replacing
@@ -101,9 +102,7 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     if objective_prepare is not None:
         objective_prepare(family)
     groups = method.attach(family, config.seed)
-    if config.train.gradient_checkpointing:
-        denoiser: Any = family.denoiser
-        denoiser.enable_gradient_checkpointing()
+    execution.arrange(family.denoiser, config.train)
     data = prior.mix(encoding.read(source, config.data, config.seed), drawn)  # type: ignore[arg-type]
     trained = method.trains & {"text_encoder", "embeddings"}
     encoder = encoding.Encoder(config, family, data, text_is_trained=bool(trained), device=device)
@@ -160,7 +159,8 @@ class Trainer:
             f"{group.name}.{name}": parameter for group in self.groups for name, parameter in group.parameters.items()
         }
         self.optimizer = optim.build(self.config.optimizer, self.groups)
-        self.average = optim.MovingAverage(list(self.named.values()), settings.ema_decay) if settings.use_ema else None
+        average = functools.partial(optim.MovingAverage, list(self.named.values()), settings.ema_decay)
+        self.average = average(settings.ema_device) if settings.use_ema else None
         self.scaler = torch.amp.GradScaler(self.device.split(":")[0], enabled=settings.mixed_precision == "fp16")
         self.step_size = settings.train_batch_size * settings.gradient_accumulation_steps
         seen = settings.num_train_epochs * self.data.epoch
@@ -305,14 +305,15 @@ class Trainer:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within this context the parameters are their moving average, if one is kept."""
-        if self.average:
-            self.average.swap()
-        try:
-            yield
-        finally:
+        """Within this context the parameters are what is drawn with and saved: their average, if one is kept."""
+        with optim.at_rest(self.optimizer):
             if self.average:
                 self.average.swap()
+            try:
+                yield
+            finally:
+                if self.average:
+                    self.average.swap()
 
     def draw(self, run: RunFolder, index: int) -> None:
         """Draw the fixed prompts at their fixed seeds into ``samples/<index>/``."""

@@ -1,0 +1,63 @@
+"""How the denoiser is run: which blocks are checkpointed, how its weights lie in memory, whether it is compiled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from brushwork.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from brushwork.settings import TrainConfig
+
+FLAG = "gradient_checkpointing"
+"""Diffusers' blocks look at this attribute of theirs."""
+
+
+def arrange(denoiser: nn.Module, settings: TrainConfig) -> None:
+    """Do what ``train.gradient_checkpointing``, ``channels_last`` and ``compile`` ask for.
+
+    Raises:
+        ConfigError: The denoiser cannot honour one of them.
+    """
+    if settings.gradient_checkpointing:
+        checkpoint(denoiser, settings.gradient_checkpointing_interval)
+    if settings.channels_last:
+        _channels_last(denoiser)
+    if settings.compile:
+        _compile(denoiser)
+
+
+def checkpoint(denoiser: Any, interval: int) -> None:
+    """Recompute the inside of every ``interval``-th block in the backward pass instead of keeping it.
+
+    A block is an outermost module that diffusers can checkpoint: the stages of a UNet. What lies within goes with it.
+    """
+    denoiser.enable_gradient_checkpointing()
+    blocks: dict[str, nn.Module] = {}
+    for name, module in denoiser.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer in blocks)
+        if name and hasattr(module, FLAG) and not inside:
+            blocks[name] = module
+    for place, block in enumerate(blocks.values()):
+        for module in block.modules():
+            if hasattr(module, FLAG):
+                setattr(module, FLAG, place % interval == 0)
+
+
+def _channels_last(denoiser: Any) -> None:
+    import torch
+
+    if not any(isinstance(module, torch.nn.Conv2d) for module in denoiser.modules()):
+        message = f"train.channels_last: {type(denoiser).__name__} has no convolutions to lay out. Leave it out."
+        raise ConfigError(message)
+    denoiser.to(memory_format=torch.channels_last)
+
+
+def _compile(denoiser: Any) -> None:
+    """Compile one block and use it for all of its kind (torch's regional compilation): seconds instead of minutes."""
+    if not getattr(denoiser, "_repeated_blocks", None):
+        message = f"train.compile: {type(denoiser).__name__} names no repeated blocks to compile. Leave it out."
+        raise ConfigError(message)
+    denoiser.compile_repeated_blocks()
