@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import CLIPModel
 
-WIDTH, VISION_LAYERS = 160, 4
+WIDTH, VISION_LAYERS = 176, 4
 MANNER_WORDS = {
     "engraving": (
         "an engraving of {}", "{}, old book engraving", "{}, engraving", "an old engraving of {}", "{}, ink hatching",
@@ -65,7 +65,7 @@ def new_clip() -> "CLIPModel":
         "num_hidden_layers": VISION_LAYERS,
         "num_attention_heads": 4,
         "image_size": 64,
-        "patch_size": 8,
+        "patch_size": 16,
     }
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=WIDTH))
 
@@ -136,8 +136,12 @@ def train(options: argparse.Namespace) -> None:
         state = torch.load(path, weights_only=True)
         model.load_state_dict(state["clip"])
         seen = state["seen"]
-    model.to(device())
-    optimizer = Muon(model.named_parameters(), lr=options.lr, adam_lr=1e-3)
+    model.to(device()).set_attn_implementation("eager")  # the faster one for few tokens on a CPU
+    model.text_model.requires_grad_(False)  # it reads already; its last layer learns to fetch the words for manners
+    for part in (model.text_model.encoder.layers[-1], model.text_model.final_layer_norm):
+        part.requires_grad_(True)
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    optimizer = Muon(named, lr=options.lr, adam_lr=1e-3)
     pixels, scenes, manners = load("train")
     rng, np_rng = random.Random(seen), np.random.default_rng(seen)
     start, step, mean = time.time(), 0, 0.0
