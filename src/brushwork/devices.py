@@ -13,7 +13,7 @@ from brushwork.errors import ConfigError, UserError, nearest
 if TYPE_CHECKING:
     import torch
 
-    from brushwork.config import Precision
+    from brushwork.settings import Precision
 
 KINDS = ("auto", "cpu", "cuda", "mps")
 
