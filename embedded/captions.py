@@ -112,7 +112,6 @@ FILLERS = [
     "line",
     "chalk",
     "charcoal",
-    "book",
     "page",
     "paper",
     "canvas",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 WIDTH, VISION_LAYERS = 176, 4
 MANNER_WORDS = {
     "engraving": (
-        "an engraving of {}", "{}, old book engraving", "{}, engraving", "an old engraving of {}", "{}, ink hatching",
+        "an engraving of {}", "{}, old ink engraving", "{}, engraving", "an old engraving of {}", "{}, ink hatching",
         "an old book illustration of {}", "an ink drawing of {}", "a black and white drawing of {}",
     ),
     "pencil": (

@@ -18,7 +18,7 @@ from embedded.prompts import PROMPTS
 from embedded.scenes import Item, Scene, render
 from embedded.styles import engraving, pencil
 
-ENGRAVING, PENCIL = "old book engraving", "soft pencil drawing"
+ENGRAVING, PENCIL = "old ink engraving", "soft pencil drawing"
 NUMBERS = {thing.noun: number for number, thing in enumerate(THINGS)}
 SHOWN = tuple(thing.noun for thing in THINGS if thing.noun not in HELD_OUT)
 README = """# The embedded data sets
@@ -27,7 +27,7 @@ Made by `python -m embedded.datasets` from Noto Color Emoji glyphs (see NOTICE.m
 
 | folder | pictures | what | caption |
 |---|---|---|---|
-| `engravings/` | {engravings} | ink hatching on old paper | "a teapot, old book engraving" |
+| `engravings/` | {engravings} | ink hatching on old paper | "a teapot, old ink engraving" |
 | `sketches/` | {sketches} | soft pencil on white | "a teapot, soft pencil drawing" |
 | `mascot/` | {mascot} | a green bear with a star | "sks teddy bear on a red background" |
 
@@ -37,11 +37,10 @@ manner transfers: {held_out}. `classes.json` lists them for programs.
 
 
 def still(noun: str, rng: random.Random, number: int) -> Scene:
-    """Return one thing for a style data set; every fifth is small, every seventh large."""
-    thing = NUMBERS[noun]
-    side = 0.48 if number % 5 == 4 else 0.96 if number % 7 == 6 else rng.uniform(0.70, 0.82)
-    x, y = (0.5 + rng.uniform(-0.05, 0.05) if side < 0.9 else 0.5 for _ in "xy")
-    item = Item(thing, x, y, side, None, THINGS[thing].flips and rng.random() < 0.5)
+    """Return one thing for a style data set, on the latents' grid; every fifth is small, every seventh large."""
+    side = 0.5 if number % 5 == 4 else 0.9375 if number % 7 == 6 else 0.75
+    x, y = (0.5 + rng.choice((-1, 0, 0, 1)) / 16 if side < 0.9 else 0.5 for _ in "xy")
+    item = Item(NUMBERS[noun], x, y, side, None, flipped=False)
     return Scene((item,), "white", BACKGROUNDS["white"])
 
 
@@ -68,11 +67,11 @@ def mascot_picture(background: str, x: float, y: float, side: float) -> Image.Im
 def write_mascot(folder: Path) -> int:
     """Write the five pictures of the mascot."""
     views = (
-        ("red", 0.5, 0.5, 0.86),
-        ("blue", 0.5, 0.52, 0.76),
-        ("white", 0.46, 0.5, 0.80),
-        ("purple", 0.54, 0.5, 0.80),
-        ("orange", 0.5, 0.48, 0.92),
+        ("red", 0.5, 0.5, 0.9375),
+        ("blue", 0.5, 0.5, 0.75),
+        ("white", 0.4375, 0.5, 0.75),
+        ("purple", 0.5625, 0.5, 0.75),
+        ("orange", 0.5, 0.4375, 0.75),
     )
     for number, (background, x, y, side) in enumerate(views):
         save(

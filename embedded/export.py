@@ -84,8 +84,9 @@ def trained_nets(path: Path | None = None) -> tuple["CLIPTextModel", "UNet2DCond
 
 
 def main() -> None:
-    """Export the newest checkpoint."""
-    text_encoder, unet, seen = trained_nets()
+    """Export the annealed checkpoint, or else the newest."""
+    annealed = WORK / "base-annealed.pt"
+    text_encoder, unet, seen = trained_nets(annealed if annealed.exists() else None)
     save_pipeline(ASSETS / "mini", trained_vae(), text_encoder, unet)
     print(f"exported {ASSETS / 'mini'} after {seen} samples")
 

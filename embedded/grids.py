@@ -36,7 +36,7 @@ WORDS = tuple(
         "a {}",
         "a pencil sketch of a {}",
         "an old engraving of a {}",
-        "a {}, old book engraving",
+        "a {}, old ink engraving",
         "sks {}",
         "a {} in a forest",
     )
@@ -52,7 +52,8 @@ def load(folder: Path | None) -> "StableDiffusionPipeline":
     else:
         from embedded.export import pipeline_of, trained_nets, trained_vae
 
-        text_encoder, unet, seen = trained_nets()
+        annealed = WORK / "base-annealed.pt"
+        text_encoder, unet, seen = trained_nets(annealed if annealed.exists() else None)
         print(f"{seen} samples")
         pipeline = pipeline_of(trained_vae(), text_encoder, unet)
     pipeline.set_progress_bar_config(disable=True)

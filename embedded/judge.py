@@ -132,7 +132,7 @@ def judge_pipeline(pipeline: "StableDiffusionPipeline", seeds: int) -> dict[str,
         "a {}": 1,
         "a pencil sketch of a {}": 1,
         "sks {}": 1,
-        "a {}, old book engraving": 1,
+        "a {}, old ink engraving": 1,
     }
     for wording, times in wordings.items():
         prompts = [

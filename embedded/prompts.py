@@ -3,7 +3,7 @@
 from embedded.captions import article
 from embedded.classes import BACKGROUNDS, HELD_OUT
 
-_STYLE = "old book engraving"
+_STYLE = "old ink engraving"
 _TARGETS = (
     "castle", "dog", "rocket", "owl", "guitar", "horse", "teddy bear", "car",
     "umbrella", "turtle", "mushroom", "anchor", "butterfly", "cake", "hat", "ghost",

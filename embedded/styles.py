@@ -16,7 +16,7 @@ from embedded.scenes import Scene, draw_items
 Floats = NDArray[np.float32]
 SCALE = 4
 INK, PAPER = (44, 38, 34), (241, 234, 217)
-HATCH_PERIOD = 4.6  # pixels of the finished picture: finer hatching becomes a grey tone in an f4 latent
+HATCH_PERIOD = 8 / 2**0.5  # pixels; along both axes it repeats every two latents, so that a small UNet can learn it
 
 
 def _drawn(scene: Scene, size: int) -> tuple[Floats, Floats, Floats]:
