@@ -1,4 +1,4 @@
-"""Make everything that ships: `python -m embedded.make`. Every stage resumes or is skipped when its product is there.
+"""Make everything that ships: `python -m embedded.make`. Finished stages are skipped, training ones resume.
 
     python -m embedded.make                        # about two hours on two quiet cores
     python -m embedded.make --hours 5              # longer for the diffusion stage: clearly better pictures
@@ -12,53 +12,60 @@ import platform
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 from embedded.paths import HERE, WORK
 
 
 class Stage(NamedTuple):
-    """A program and the file that shows it was run."""
+    """A program of this folder with its options."""
 
     name: str
     command: tuple[str, ...]
-    product: str | None
 
 
 def stages(hours: float) -> tuple[Stage, ...]:
     """Return all stages in order; the diffusion stage gets what the others leave of the hours."""
     base = max(2.0, hours * 60 - 50)
     return (
-        Stage("datasets", ("datasets",), None),
-        Stage("tokenizer", ("tokenizer",), "tokenizer/tokenizer.json"),
-        Stage("pictures", ("pictures_for_vae",), "vae-test.npy"),
-        Stage("vae", ("vae", "--minutes", "20"), "vae.pt"),
-        Stage("latents", ("latents", "--count", "12000"), "latents.npy"),
-        Stage("views", ("views",), "views-test.npy"),
-        Stage("text", ("text", "--minutes", "2"), "text.pt"),
-        Stage("base", ("base", "--minutes", f"{base * 0.8:.0f}"), None),
-        Stage("anneal", ("base", "--anneal", "--minutes", f"{base * 0.2:.0f}"), None),
-        Stage("decoder", ("vae", "--decoder-only", "--minutes", "8"), None),
-        Stage("export", ("export",), None),
-        Stage("clip", ("clip", "--minutes", "15"), "clip.pt"),
-        Stage("export-clip", ("clip", "--export"), None),
-        Stage("judge", ("judge", "--minutes", "5"), "judge.pt"),
-        Stage("card", ("card",), None),
+        Stage("datasets", ("datasets",)),
+        Stage("tokenizer", ("tokenizer",)),
+        Stage("pictures", ("pictures_for_vae",)),
+        Stage("vae", ("vae", "--minutes", "20")),
+        Stage("latents", ("latents", "--count", "12000")),
+        Stage("views", ("views",)),
+        Stage("text", ("text", "--minutes", "4", "--threads", "1")),
+        Stage("base", ("base", "--minutes", f"{base * 0.8:.0f}")),
+        Stage("anneal", ("base", "--anneal", "--minutes", f"{base * 0.2:.0f}")),
+        Stage("decoder", ("vae", "--decoder-only", "--minutes", "8")),
+        Stage("export", ("export",)),
+        Stage("clip", ("clip", "--minutes", "15")),
+        Stage("export-clip", ("clip", "--export")),
+        Stage("judge", ("judge", "--minutes", "5")),
+        Stage("card", ("card",)),
     )
+
+
+def done(name: str) -> Path:
+    """Return the mark of a finished stage."""
+    return WORK / "done" / name
 
 
 def main() -> None:
     """Run the stages that are still to do."""
     parser = argparse.ArgumentParser(description="Make the embedded model, judge and data sets.")
     parser.add_argument("--hours", type=float, default=2.0)
-    parser.add_argument("--from", dest="first")
+    parser.add_argument("--from", dest="first", choices=[stage.name for stage in stages(1.0)])
     options = parser.parse_args()
     todo = stages(options.hours)
     names = [stage.name for stage in todo]
-    start = names.index(options.first) if options.first else 0
-    WORK.mkdir(exist_ok=True)
-    for stage in todo[start:]:
-        if stage.product and (WORK / stage.product).exists():
+    if options.first:
+        for name in names[names.index(options.first) :]:
+            done(name).unlink(missing_ok=True)
+    done("x").parent.mkdir(parents=True, exist_ok=True)
+    for stage in todo:
+        if done(stage.name).exists():
             continue
         began = time.time()
         subprocess.run(
@@ -68,6 +75,7 @@ def main() -> None:
         with (WORK / "make.log").open("a") as log:
             log.write(line + "\n")
         print(line, flush=True)
+        done(stage.name).touch()
 
 
 if __name__ == "__main__":
