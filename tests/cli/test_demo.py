@@ -42,7 +42,8 @@ def test_the_demo_ends_at_the_path_of_its_report(
     small = config.load(
         demo.RECIPE,
         overrides=[
-            "train.max_train_steps=2", "validation.prompts=[a castle, a dog]", "validation.control_prompts=[a cat]",
+            "train.max_train_steps=2", "optimizer.lr_warmup_steps=0",
+            "validation.prompts=[a castle, a dog]", "validation.control_prompts=[a cat]",
             "validation.images_per_prompt=1", "validation.num_inference_steps=2", "validation.loss_images=1",
             "validation.samples_during_training=1",
         ],
