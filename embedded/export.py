@@ -71,7 +71,7 @@ def trained_vae(scaling_factor: float | None = None) -> "AutoencoderKL":
 
 
 def trained_nets(path: Path | None = None) -> tuple["CLIPTextModel", "UNet2DConditionModel", int]:
-    """Return text encoder and UNet (averaged weights), and the samples seen."""
+    """Return text encoder and UNet (averaged weights unless annealed), and the samples seen."""
     import torch
 
     from embedded.nets import new_text_encoder, new_unet
@@ -79,7 +79,8 @@ def trained_nets(path: Path | None = None) -> tuple["CLIPTextModel", "UNet2DCond
     state = torch.load(path or WORK / "base.pt", weights_only=True, map_location="cpu")
     text_encoder, unet = new_text_encoder(), new_unet()
     text_encoder.load_state_dict(torch.load(WORK / "text.pt", weights_only=True, map_location="cpu"))
-    unet.load_state_dict(state["ema_unet"])
+    annealed = path is not None and path.stem.endswith("annealed")  # at rate zero the average only lags behind
+    unet.load_state_dict(state["unet" if annealed else "ema_unet"])
     return text_encoder, unet, state["seen"]
 
 
