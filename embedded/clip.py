@@ -80,7 +80,7 @@ def pair(pixels: np.ndarray, scene: Scene, manner: str, rng: random.Random, np_r
     named = 1.0 if plain and rng.random() < 0.5 else 0.0
     text = caption(scene, rng, noisy=0.25, named=named)
     says_manner = None
-    if rng.random() < 0.4 and (plain or manner != "colour"):
+    if rng.random() < 0.5 and (plain or manner != "colour"):
         text, says_manner = rng.choice(MANNER_WORDS[manner]).format(text), manner
     things = tuple(sorted(item.thing for item in scene.items))
     return Pair(
@@ -119,6 +119,13 @@ def contrast(model: "CLIPModel", pairs: list[Pair], tokenizer: Any) -> "torch.Te
     return (by_text + by_picture) / 2
 
 
+def chosen(scenes: list[Scene], count: int, rng: random.Random) -> list[int]:
+    """Return pictures of a few things only, so that manner and background tell them apart."""
+    things = set(rng.sample(range(len(THINGS)), 10))
+    rows = [n for n, scene in enumerate(scenes) if scene.items[0].thing in things and len(scene.items) == 1]
+    return rng.sample(rows, min(count, len(rows)))
+
+
 def train(options: argparse.Namespace) -> None:
     """Train for so many minutes; the rate falls to zero over the second half."""
     import torch
@@ -149,7 +156,7 @@ def train(options: argparse.Namespace) -> None:
         rate = min(1.0, (step + 1) / 50) * (0.5 + 0.5 * math.cos(math.pi * max(0.0, 2 * share - 1)))
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * rate
-        numbers = rng.sample(range(len(scenes)), options.batch)
+        numbers = chosen(scenes, options.batch, rng) if step % 2 else rng.sample(range(len(scenes)), options.batch)
         pairs = [pair(pixels[n], scenes[n], manners[n], rng, np_rng) for n in numbers]
         loss = contrast(model, pairs, tokenizer)
         optimizer.zero_grad()
