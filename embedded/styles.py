@@ -15,6 +15,7 @@ from embedded.scenes import Scene, draw_items
 
 Floats = NDArray[np.float32]
 SCALE = 4
+HATCH_INK = 0.75
 INK, PAPER = (44, 38, 34), (241, 234, 217)
 HATCH_PERIOD = 8 / 2**0.5  # pixels; along both axes it repeats every two latents, so that a small UNet can learn it
 
@@ -53,11 +54,12 @@ def engraving(scene: Scene, size: int = 64) -> Image.Image:
     big = luma.shape[0]
     inside = cover > 0.5
     shade = (1 - ndimage.gaussian_filter(luma, SCALE)).clip(0, 1)
-    outline = edges > 0.42
-    first = _hatch(big, 1, np.interp(shade, (0.12, 0.20, 0.80), (0.0, 0.22, 0.50)).astype(np.float32))
-    second = _hatch(big, -1, np.interp(shade, (0.52, 0.58, 0.95), (0.0, 0.22, 0.60)).astype(np.float32))
-    ink = outline | (inside & (first | second))
-    return _reduced(1 - ink.astype(np.float32), INK, PAPER)
+    outline = edges > 0.38
+    first = _hatch(big, 1, np.interp(shade, (0.12, 0.20, 0.80), (0.0, 0.16, 0.36)).astype(np.float32))
+    second = _hatch(big, -1, np.interp(shade, (0.55, 0.60, 0.95), (0.0, 0.16, 0.40)).astype(np.float32))
+    lines = HATCH_INK * (inside & (first | second))  # finer and paler than the outline, which must carry the shape
+    ink = np.maximum(outline, lines)
+    return _reduced((1 - ink).astype(np.float32), INK, PAPER)
 
 
 def pencil(scene: Scene, size: int = 64) -> Image.Image:
