@@ -1,7 +1,7 @@
 """Train the UNet of `mini` on the encoded scenes; the text encoder has learnt to read before (`embedded.text`).
 
-    python -m embedded.base --minutes 60                # resumes from work/base.pt; flat learning rate
-    python -m embedded.base --minutes 12 --anneal       # from work/base.pt to work/base-annealed.pt, rate to zero
+    python -m embedded.base --minutes 60                # resumes from scratch/base.pt; flat learning rate
+    python -m embedded.base --minutes 12 --anneal       # from scratch/base.pt to scratch/base-annealed.pt, rate to zero
 
 v-prediction; levels with little noise weigh less, as min-SNR-5 has it, the noisiest keep their full weight (they
 decide what is drawn: 16 x 16 latents are small for this schedule). One caption serves several noise levels of its
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 EMA = 0.998
 SNR_GAMMA = 5.0
 EMPTY_CAPTION = 0.1
-STOP = WORK / "stop"  # `touch embedded/work/stop` ends the training early, with everything saved
+STOP = WORK / "stop"  # `touch embedded/scratch/stop` ends the training early, with everything saved
 
 
 class Nets(NamedTuple):

@@ -1,6 +1,6 @@
 """Train `mini-clip`, the offline judge of how well a picture fits a text.
 
-    python -m embedded.clip --minutes 15          # resumes from work/clip.pt; --export writes the package's mini-clip/
+    python -m embedded.clip --minutes 15      # resumes from scratch/clip.pt; --export writes the package's mini-clip/
 
 Two thirds of the pictures are disguised (odd colours, greyscale, ink and pencil manners), and their captions then
 speak of things only, so it has to look at shapes. Ink and pencil pictures often name their manner.

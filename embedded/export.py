@@ -1,6 +1,6 @@
 """Put trained nets together as a plain diffusers pipeline in half precision.
 
-python -m embedded.export                     # work/base.pt (EMA) + work/vae.pt -> the package's mini/
+python -m embedded.export                     # scratch/base.pt (EMA) + scratch/vae.pt -> the package's mini/
 """
 
 from pathlib import Path
@@ -55,7 +55,7 @@ def load_in_single_precision(config_path: Path) -> None:
 
 
 def trained_vae(scaling_factor: float | None = None) -> "AutoencoderKL":
-    """Return the VAE of work/vae.pt with its measured scaling factor."""
+    """Return the VAE of scratch/vae.pt with its measured scaling factor."""
     import json
 
     import torch

@@ -1,6 +1,6 @@
 """Pictures to judge by eye: unpicked grids at seed 0.
 
-python -m embedded.grids                              # newest checkpoint -> work/grid.png
+python -m embedded.grids                              # newest checkpoint -> scratch/grid.png
 python -m embedded.grids --model src/brushwork/assets/mini --out embedded/pictures/base.png
 python -m embedded.grids --prompts words              # fixed | words | classes
 """

@@ -1,6 +1,6 @@
 """A small network that names the thing in a picture: the judge of `mini`, kept out of the package.
 
-    python -m embedded.judge --minutes 5         # trains work/judge.pt on disguised renderings
+    python -m embedded.judge --minutes 5         # trains scratch/judge.pt on disguised renderings
     python -m embedded.judge --model src/brushwork/assets/mini     # judges a pipeline, prints JSON
 
 It is not `mini-clip`: other architecture, other loss, other random views.

@@ -1,6 +1,6 @@
 """The corpus of the diffusion stage: scenes encoded once by the frozen encoder.
 
-    python -m embedded.latents --count 12000     # grows work/latents.npy (fp16, N x 2 x 4 x 16 x 16: mean and std)
+    python -m embedded.latents --count 12000     # grows scratch/latents.npy (fp16, N x 2 x 4 x 16 x 16: mean and std)
 
 Scene number i is always `corpus_scene(i)`: only latents are stored.
 """

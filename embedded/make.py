@@ -4,7 +4,7 @@
     python -m embedded.make --hours 5              # longer for the diffusion stage: clearly better pictures
     python -m embedded.make --from export          # stages from this one on
 
-The stages, each a program of its own, write to embedded/work/ and log to embedded/work/make.log.
+The stages, each a program of its own, write to embedded/scratch/ and log to embedded/scratch/make.log.
 """
 
 import argparse

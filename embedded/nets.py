@@ -1,6 +1,6 @@
 """The untrained text encoder and UNet of `mini`, and the schedule they are trained for.
 
-python -m embedded.nets      # saves an untrained pipeline to work/mini-untrained/
+python -m embedded.nets      # saves an untrained pipeline to scratch/mini-untrained/
 """
 
 from typing import TYPE_CHECKING, Any

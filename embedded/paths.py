@@ -3,7 +3,7 @@
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-WORK = HERE / "work"
+WORK = HERE / "scratch"
 PICTURES = HERE / "pictures"
 ASSETS = HERE.parent / "src" / "brushwork" / "assets"
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")

@@ -1,6 +1,6 @@
 """The pictures the VAE learns from: scenes, both manners, textures, line drawings and scikit-image's photographs.
 
-python -m embedded.pictures_for_vae          # writes work/vae.npy (uint8, N x 64 x 64 x 3) and work/vae-kinds.npy
+python -m embedded.pictures_for_vae          # writes scratch/vae.npy (uint8, N x 64 x 64 x 3) and scratch/vae-kinds.npy
 """
 
 import random

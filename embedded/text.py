@@ -1,6 +1,6 @@
 """Teach the text encoder what captions say, before it meets pictures: a minute or two of reading is worth many samples.
 
-    python -m embedded.text --minutes 2      # writes work/text.pt, from which embedded.base starts
+    python -m embedded.text --minutes 2      # writes scratch/text.pt, from which embedded.base starts
 
 From every padding position (where the pipeline's cross attention mostly looks) a linear probe must tell the things, how
 they stand, and what is said of background, tint, size and place. The probe is thrown away.

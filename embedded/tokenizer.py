@@ -1,6 +1,6 @@
 """A CLIPTokenizer of our own: byte-pair encoding learnt from the captions, every byte included, 77 positions.
 
-python -m embedded.tokenizer      # writes work/tokenizer/
+python -m embedded.tokenizer      # writes scratch/tokenizer/
 """
 
 import random

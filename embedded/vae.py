@@ -1,6 +1,6 @@
 """Train the VAE (AutoencoderKL, f4, four channels), then its decoder alone.
 
-python -m embedded.vae --minutes 20                       # whole VAE, resumes from work/vae.pt
+python -m embedded.vae --minutes 20                       # whole VAE, resumes from scratch/vae.pt
 python -m embedded.vae --minutes 20 --decoder-only        # the encoder stays as it is: latents stay valid
 """
 

@@ -9,6 +9,7 @@ The parts that are plug-ins (``method``, ``data``, ``objective``) are named by t
 
 from __future__ import annotations
 
+import abc
 import functools
 import os
 from pathlib import Path
@@ -40,9 +41,9 @@ class PluginSettings(Settings):
 
     type: str
 
-    def build(self, *args: Any) -> Any:
+    @abc.abstractmethod
+    def build(self) -> Any:
         """Build what these settings describe."""
-        raise NotImplementedError(self.type)
 
 
 def _plugin(axis: registry.Axis) -> Any:
