@@ -320,8 +320,8 @@ COLOUR_WORDS = {"gray": ("gray", "grey"), "cyan": ("cyan", "cyan", "turquoise"),
 
 
 def article(word: str) -> str:
-    """Return 'a' or 'an'; 'glasses' and 'cherries' take none."""
-    if word in {"glasses", "spectacles", "cherries"}:
+    """Return 'a' or 'an'; 'glasses', 'cherries' and 'grapes' take none."""
+    if word in {"glasses", "spectacles", "cherries", "grapes"}:
         return ""
     return "an " if word[0] in "aeiou" and not word.startswith(("uni", "one")) else "a "
 

@@ -99,10 +99,34 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     ("boy", "\U0001f466", "child"),
     ("woman", "\U0001f469", "lady"),
     ("man", "\U0001f9d4", "bearded man"),
+    ("bird", "\U0001f426", ""),
+    ("fox", "\U0001f98a", ""),
+    ("mouse", "\U0001f42d", ""),
+    ("dinosaur", "\U0001f995", "sauropod"),
+    ("snake", "\U0001f40d", ""),
+    ("spider", "\U0001f577", ""),
+    ("shark", "\U0001f988", ""),
+    ("tulip", "\U0001f337", ""),
+    ("lemon", "\U0001f34b", ""),
+    ("grapes", "\U0001f347", ""),
+    ("watermelon", "\U0001f349", "slice of watermelon"),
+    ("donut", "\U0001f369", "doughnut"),
+    ("truck", "\U0001f69a", "lorry"),
+    ("helicopter", "\U0001f681", ""),
+    ("camera", "\U0001f4f7", ""),
+    ("ball", "\u26bd", "football, soccer ball"),
+    ("gift", "\U0001f381", "present"),
+    ("diamond", "\U0001f48e", "gem"),
+    ("sun", "\U0001f31e", ""),
+    ("alien", "\U0001f47d", ""),
+    ("pumpkin", "\U0001f383", "jack-o-lantern"),
+    ("king", "\U0001f934", "prince"),
+    ("girl", "\U0001f467", ""),
+    ("smiling face", "\U0001f600", "smiley"),
 )
 
 # Mirroring would be wrong (letters, dials) or only adds work (these glyphs have one usual side).
-_NEVER_FLIPPED = frozenset({"clock", "heart", "star", "moon", "book"})
+_NEVER_FLIPPED = frozenset({"clock", "heart", "star", "moon", "book", "sun", "ball", "diamond", "smiling face"})
 
 THINGS: tuple[Thing, ...] = tuple(
     Thing(noun, glyph, tuple(s for s in synonyms.split(", ") if s), noun not in _NEVER_FLIPPED)

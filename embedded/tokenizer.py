@@ -4,10 +4,11 @@ python -m embedded.tokenizer      # writes scratch/tokenizer/
 """
 
 import random
+import shutil
 from typing import TYPE_CHECKING
 
 from embedded.captions import caption, vocabulary_texts
-from embedded.paths import WORK
+from embedded.paths import ASSETS, WORK
 from embedded.scenes import random_scene
 
 if TYPE_CHECKING:
@@ -52,6 +53,13 @@ def _merges(learner: object) -> list[list[str]]:
     import json
 
     return json.loads(learner.to_str())["model"]["merges"]  # type: ignore[attr-defined,no-any-return]
+
+
+def keep_shipped() -> None:
+    """Use the tokenizer that ships, not a new one: nets that go on from shipped weights know its numbers."""
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (WORK / "tokenizer").mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ASSETS / "mini" / "tokenizer" / name, WORK / "tokenizer" / name)
 
 
 def load() -> "CLIPTokenizer":
