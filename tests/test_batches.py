@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -134,3 +135,19 @@ def test_a_mask_is_an_image_of_one_channel_whatever_its_mode(tmp_path: Path) -> 
     picture.save(tmp_path / "mask.png")
     grey = images.decode((tmp_path / "mask.png").read_bytes(), "black").convert("L")
     assert np.asarray(grey).sum() == 255
+
+
+def test_each_of_several_captions_is_seen_and_all_are_encoded(tiny_sd: Path, tiny_data: Path) -> None:
+    texts = ["a cat", "a small cat", "a kitten"]
+    rows = [json.dumps({"file_name": f"{index}.png", "text": texts}) for index in range(6)]
+    for path in tiny_data.glob("*.txt"):
+        path.unlink()
+    (tiny_data / "metadata.jsonl").write_text("\n".join(rows), "utf-8")
+    trainer = prepare(make_config(tiny_sd, tiny_data, data={"allow_bad_captions": True, "validation_split": 0.0}))
+    assert trainer.encoded["texts"] == 3
+    seen = [trainer.examples[position]["caption"] for position in range(300)]
+    assert all(70 <= seen.count(text) <= 130 for text in texts)
+    assert seen == [trainer.examples[position]["caption"] for position in range(300)]
+    states = trainer.encoder.conditioning(["a kitten"]).tensors
+    fresh = trainer.family.encode_text(["a kitten"]).tensors
+    assert all(torch.equal(states[name], fresh[name].float()) for name in states)

@@ -99,6 +99,7 @@ TYPES: dict[str, dict[str, Any]] = {
     "adamw8bit": {},
     "adafactor": {"learning_rate": 1.0},
     "lion": {"adam_beta2": 0.99},
+    "muon": {},
     "prodigy": {"learning_rate": 1.0},
     "schedulefree": {},
 }

@@ -71,7 +71,7 @@ class Examples:
         chance, x, y = torch.rand(3, generator=generator).tolist()
         flip = self.pictures.settings.random_flip and chance < 0.5  # noqa: PLR2004
         sample = self.data.source[index]
-        caption = "" if self._drops_caption(position) else sample.caption
+        caption = "" if self._drops_caption(position) else self._caption(position, sample)
         example: dict[str, Any] = {"position": position, "name": sample.name, "caption": caption}
         random_xy = None if self.pictures.settings.center_crop else (x, y)
         if "mask" in sample.extra:
@@ -79,6 +79,11 @@ class Examples:
         if self.pictures.store:
             return example | self.pictures.store.get(self.pictures.key(index, flip=flip))
         return example | {"pixels": self.pictures.pixels(index, flip=flip, random_xy=random_xy)}
+
+    def _caption(self, position: int, sample: Sample) -> str:
+        if not sample.others:
+            return sample.caption
+        return sample.captions[derive(self.seed, "which caption", position) % len(sample.captions)]
 
     def _drops_caption(self, position: int) -> bool:
         return derive(self.seed, "caption", position) < self.pictures.settings.caption_dropout * 2**63

@@ -71,7 +71,7 @@ def read(source: Source, settings: ImageSettings, seed: int) -> Data:
     digests = [firsts[index % distinct] for index in range(len(source))]
     held_out = _held_out(digests, settings.validation_split, seed)
     contents = [
-        (digest, source[index].caption, source[index].weight, *_mask_digest(source[index]))
+        (digest, *source[index].captions, source[index].weight, *_mask_digest(source[index]))
         for index, digest in enumerate(digests)
     ]
     return Data(
@@ -91,7 +91,7 @@ def _mask_digest(sample: Sample) -> tuple[str, ...]:
 def check_token(source: Source, token: str | None) -> None:
     """Refuse captions without the word that a method is to learn: they would teach it nothing."""
     samples = (source[index] for index in range(len(source) if token else 0))
-    lacking = [sample.name for sample in samples if str(token) not in sample.caption]
+    lacking = [sample.name for sample in samples if not all(str(token) in each for each in sample.captions)]
     if lacking:
         message = (
             f"method.token: {token!r} is not in {len(lacking)} of {len(source)} captions: {listing(lacking)}.\n"
@@ -199,7 +199,7 @@ class Encoder:
     def _fill_texts(self) -> int:
         import torch
 
-        captions = dict.fromkeys(self.data.source[index].caption for index in self._indices)
+        captions = dict.fromkeys(each for index in self._indices for each in self.data.source[index].captions)
         if self.pictures.settings.caption_dropout:
             captions[""] = None
         wanted = {self.text_key(caption): caption for caption in captions}

@@ -46,6 +46,10 @@ def build(config: OptimizerConfig, groups: Sequence[ParameterGroup]) -> torch.op
         return torch.optim.AdamW(described, fused=True, **settings)
     if config.type == "adafactor":
         return torch.optim.Adafactor(described, **plain)
+    if config.type == "muon":
+        from brushwork import muon
+
+        return muon.Muon(muon.groups(described, groups), **settings)
     if config.type == "prodigy":
         return _prodigy(described, settings)
     if config.type == "schedulefree":

@@ -41,8 +41,10 @@ LEAST_PRODIGY_RATE = 0.1
 class OptimizerConfig(Settings):
     """How the weights are updated."""
 
-    type: Literal["adamw", "adamw8bit", "adafactor", "lion", "prodigy", "schedulefree"] = Field(
-        "adamw", description="adamw8bit and lion need the extra bnb, prodigy and schedulefree those of their names."
+    type: Literal["adamw", "adamw8bit", "adafactor", "lion", "muon", "prodigy", "schedulefree"] = Field(
+        "adamw",
+        description="muon is for training from nothing. adamw8bit and lion need the extra bnb, prodigy and "
+        "schedulefree those of their names.",
     )
     learning_rate: PositiveFloat = Field(1e-4, description="The highest rate; the schedule multiplies it.")
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="How slowly the mean of the gradients forgets.")

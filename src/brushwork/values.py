@@ -39,6 +39,13 @@ class Sample:
     caption: str
     weight: float = 1.0
     extra: Mapping[str, Any] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
+    """Further captions. Each time the picture is seen, one of all its captions is drawn."""
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """All captions, the first first."""
+        return (self.caption, *self.others)
 
 
 @dataclass(frozen=True)

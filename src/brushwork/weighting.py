@@ -17,12 +17,16 @@ MOST_SNR = 1000.0
 """Nearly clean pictures would otherwise count for nothing in debiased estimation; kohya's scripts clip here too."""
 
 
-def min_snr(alphas_cumprod: Tensor, prediction: Prediction, gamma: float) -> Tensor:
+def min_snr(alphas_cumprod: Tensor, prediction: Prediction, gamma: float, *, keep_noisiest: bool = False) -> Tensor:
     """Return min(SNR, gamma) / SNR (epsilon) or / (SNR + 1) (v) for alphas_cumprod of any shape.
 
-    Hang et al. 2023, arXiv:2303.09556, section 3.4.
+    Hang et al. 2023, arXiv:2303.09556, section 3.4. For v that leaves the noisiest timesteps nothing, while for epsilon
+    they keep all their weight. With ``keep_noisiest`` v has min(SNR + 1, gamma) / (SNR + 1), as in diffusers' scripts
+    of 2023, and they keep it too.
     """
     snr = alphas_cumprod / (1 - alphas_cumprod)
+    if keep_noisiest and prediction == "v_prediction":
+        return (snr + 1).clamp(max=gamma) / (snr + 1)
     return snr.clamp(max=gamma) / (snr if prediction == "epsilon" else snr + 1)
 
 

@@ -108,6 +108,14 @@ def test_debiased_weights_are_one_over_the_root_of_the_snr() -> None:
     torch.testing.assert_close(weighed, plain / snr.sqrt(), rtol=1e-4, atol=1e-6)
 
 
+def test_min_snr_of_velocities_can_leave_the_noisiest_their_weight() -> None:
+    a = torch.tensor([0.0, 0.5, 0.99], dtype=torch.float64)
+    plain = weighting.min_snr(a, "v_prediction", 5.0)
+    keeping = weighting.min_snr(a, "v_prediction", 5.0, keep_noisiest=True)
+    torch.testing.assert_close(plain, torch.tensor([0.0, 0.5, 5 / 100], dtype=torch.float64))
+    torch.testing.assert_close(keeping, torch.tensor([1.0, 1.0, 5 / 100], dtype=torch.float64))
+
+
 @pytest.mark.parametrize("weights", [lambda a, p: weighting.min_snr(a, p, 5.0), weighting.debiased])
 def test_noise_and_velocity_weigh_the_clean_picture_alike(weights: Any) -> None:
     """The error of x0 is that of the noise / SNR and that of the velocity / (SNR + 1)."""

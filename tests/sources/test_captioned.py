@@ -643,3 +643,35 @@ def test_a_file_that_vanished_is_named(photos: Path) -> None:
     (photos / "a.png").unlink()
     with pytest.raises(DataError, match=r"photos/a\.png: the file cannot be read"):
         sample.image.read()
+
+
+def several(bare: Path, cell: object, kind: str) -> Path:
+    """Write one table in which the first picture has the cell for its captions."""
+    rows = [{"file_name": f"{name}.png", "text": [CAPTIONS[name]]} for name in COLOURS]
+    rows[0]["text"] = cell  # type: ignore[assignment]
+    if kind == "jsonl":
+        (bare / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+        return bare
+    from datasets import Dataset, Features, Image, List, Value
+
+    features = Features({"image": Image(), "text": List(Value("string"))})
+    table = [{"image": str(bare / row["file_name"]), "text": row["text"]} for row in rows]  # type: ignore[operator]
+    Dataset.from_list(table, features=features).save_to_disk("saved")
+    return Path("saved")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "saved"])
+def test_a_picture_can_have_several_captions(bare: Path, kind: str) -> None:
+    source = build(several(bare, ["a red square", "  a   scarlet box "], kind))
+    assert captions(source) == list(CAPTIONS.values())
+    assert [source[index].captions for index in range(3)] == [
+        ("a red square", "a scarlet box"),
+        ("a green square",),
+        ("a blue square",),
+    ]
+
+
+def test_what_is_wrong_with_one_of_several_captions_is_said(bare: Path) -> None:
+    assert "metadata.jsonl:1: caption 2 of 2 is empty" in said(several(bare, ["a red square", " "], "jsonl"))
+    assert "metadata.jsonl:1: the caption is 7, not text" in said(several(bare, ["a red square", 7], "jsonl"))
+    assert "1 of 3 pictures have no caption" in said(several(bare, [], "jsonl"))

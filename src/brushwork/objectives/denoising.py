@@ -37,6 +37,11 @@ class Config(PluginSettings):
     snr_gamma: PositiveFloat | None = Field(
         None, description="Min-SNR weighting: caps the weight of nearly clean pictures; 5 is usual."
     )
+    keep_noisiest: bool = Field(
+        default=False,
+        description="With snr_gamma and v_prediction: the noisiest timesteps keep their full weight. They decide "
+        "composition and background.",
+    )
     debiased_estimation: bool = Field(
         default=False, description="Weigh by 1 / sqrt(SNR): noisy pictures count more. Not with snr_gamma."
     )
@@ -67,6 +72,7 @@ class Config(PluginSettings):
         if self.snr_gamma is not None and self.debiased_estimation:
             message = "snr_gamma and debiased_estimation are two weightings; set one of them"
             raise ValueError(message)
+        self._refuse_changed("snr_gamma is null", self.snr_gamma is not None, "keep_noisiest")
         if self.noise_offset and self.pyramid_noise_discount is not None:
             message = "noise_offset and pyramid_noise_discount both add coarse noise; set one of them"
             raise ValueError(message)
@@ -131,7 +137,9 @@ class Denoising:
 
     def _weighted(self, errors: Tensor, alphas_cumprod: Tensor, prediction: Prediction) -> Tensor:
         if self.config.snr_gamma is not None:
-            return errors * weighting.min_snr(alphas_cumprod, prediction, self.config.snr_gamma).to(errors.dtype)
+            gamma, keep = self.config.snr_gamma, self.config.keep_noisiest
+            weights = weighting.min_snr(alphas_cumprod, prediction, gamma, keep_noisiest=keep)
+            return errors * weights.to(errors.dtype)
         if self.config.debiased_estimation:
             return errors * weighting.debiased(alphas_cumprod, prediction).to(errors.dtype)
         return errors
@@ -156,6 +164,12 @@ class Denoising:
             message = (
                 f"objective.rescale_betas_zero_snr needs v_prediction, but here {prediction} is predicted: from pure "
                 f"noise there is no noise to tell apart. Use a base of v_prediction."
+            )
+            raise ConfigError(message)
+        if self.config.keep_noisiest and prediction != "v_prediction":
+            message = (
+                f"objective.keep_noisiest is for v_prediction; with {prediction} min-SNR leaves the noisiest timesteps "
+                f"their weight anyway. Leave it out."
             )
             raise ConfigError(message)
         if prediction != family.prediction:

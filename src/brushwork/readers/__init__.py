@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from brushwork.values import ImageBytes
 
 
+Captions = str | tuple[str, ...] | None
+"""A picture's caption, several of them, or none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A picture and its caption; None where there is none."""
@@ -29,6 +33,8 @@ class Row:
     caption: str | None
     mask: ImageBytes | None = None
     """What counts of it is white; None: all of it."""
+    others: tuple[str, ...] = ()
+    """Further captions of the same picture."""
 
 
 class Rows(Protocol):
@@ -69,7 +75,7 @@ class ImageFile:
 class FileRows:
     """Rows whose pictures are files."""
 
-    def __init__(self, rows: Sequence[tuple[str, str | None]], notes: Sequence[str] = ()) -> None:
+    def __init__(self, rows: Sequence[tuple[str, Captions]], notes: Sequence[str] = ()) -> None:
         self._rows = rows
         self.notes = notes
 
@@ -77,12 +83,37 @@ class FileRows:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Row:
-        path, caption = self._rows[index]
-        return Row(path, ImageFile(path), caption)
+        path, captions = self._rows[index]
+        return Row(path, ImageFile(path), first(captions), others=others(captions))
 
     def captions(self) -> Iterable[str | None]:
-        """Yield every caption in order."""
-        return (caption for _, caption in self._rows)
+        """Yield every picture's first caption in order."""
+        return (first(captions) for _, captions in self._rows)
+
+
+def first(captions: Captions) -> str | None:
+    """Return the first caption, if there is one."""
+    return captions[0] if isinstance(captions, tuple) else captions
+
+
+def others(captions: Captions) -> tuple[str, ...]:
+    """Return what comes after the first caption."""
+    return captions[1:] if isinstance(captions, tuple) else ()
+
+
+def clean_all(captions: object, where: str) -> Captions:
+    """Clean a cell of the column of captions, which may be a list of them; an empty list is none.
+
+    Raises:
+        DataError: It is not text, or one of several is empty.
+    """
+    if not isinstance(captions, list):
+        return clean(captions, where)
+    cleaned = [clean(caption, where) for caption in captions]
+    if len(cleaned) > 1 and not all(cleaned):
+        message = f"{where}: caption {1 + [bool(each) for each in cleaned].index(False)} of {len(cleaned)} is empty."
+        raise DataError(message)
+    return tuple(each for each in cleaned if each is not None) or None
 
 
 def clean(caption: object, where: str) -> str | None:

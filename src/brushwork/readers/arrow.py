@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from brushwork.errors import DataError, nearest
-from brushwork.readers import ImageFile, Row, clean, columns
+from brushwork.readers import ImageFile, Row, clean_all, columns, first, others
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -72,14 +72,15 @@ class ArrowRows:
 
     def __getitem__(self, index: int) -> Row:
         name = f"{self._asked}[{index}]"
-        caption = clean(self._texts[index][self._caption_column], name)
-        return Row(name, Cell(self._images, self._image_column, index, name), caption)
+        captions = clean_all(self._texts[index][self._caption_column], name)
+        picture = Cell(self._images, self._image_column, index, name)
+        return Row(name, picture, first(captions), others=others(captions))
 
     def captions(self) -> Iterator[str | None]:
-        """Yield every caption in order, read in batches."""
+        """Yield every picture's first caption in order, read in batches."""
         for start in range(0, len(self), BATCH):
             batch = self._texts[start : start + BATCH][self._caption_column]
-            yield from (clean(caption, f"{self._asked}[{start + i}]") for i, caption in enumerate(batch))
+            yield from (first(clean_all(cell, f"{self._asked}[{start + i}]")) for i, cell in enumerate(batch))
 
 
 def is_saved(folder: Path) -> bool:
@@ -161,12 +162,18 @@ def rows(dataset: Dataset, image_column: str | None, caption_column: str | None,
     )
     caption = columns.choose(
         list(features),
-        [name for name, feature in features.items() if getattr(feature, "dtype", "") in ("string", "large_string")],
+        [name for name, feature in features.items() if _holds_text(feature)],
         caption_column,
         columns.CAPTIONS,
         where,
     )
     return ArrowRows(dataset, image, caption, where)
+
+
+def _holds_text(feature: Any) -> bool:
+    """Return whether a column holds a text in each row, or a list of texts."""
+    each = getattr(feature, "feature", feature)
+    return getattr(each, "dtype", "") in ("string", "large_string")
 
 
 def _holds_images(feature: Any) -> bool:

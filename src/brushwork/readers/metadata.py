@@ -1,6 +1,7 @@
 """A folder of pictures with one table of captions: ``metadata.jsonl``, ``metadata.csv`` or ``metadata.parquet``.
 
 {"file_name": "cats/tom.jpg", "text": "a grey cat"}
+{"file_name": "cats/kit.jpg", "text": ["a small cat", "a kitten"]}
 """
 
 # A path is a plain string here, so that a million of them fit in memory.
@@ -15,7 +16,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from brushwork.errors import DataError, listing
-from brushwork.readers import FileRows, clean, columns, folder, read_text
+from brushwork.readers import FileRows, clean_all, columns, folder, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +62,7 @@ def read(
     caption = columns.choose(names, others, caption_column, columns.CAPTIONS, str(table))
     paths = [_path(table, line, row.get(image)) for line, row in rows]
     _refuse_missing(table, paths)
-    captions = [clean(row.get(caption), f"{table}:{line}") for line, row in rows]
+    captions = [clean_all(row.get(caption), f"{table}:{line}") for line, row in rows]
     return FileRows(list(zip(paths, captions, strict=True)), _unlisted(table, files, paths))
 
 

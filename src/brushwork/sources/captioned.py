@@ -90,7 +90,8 @@ class Captioned:
         row = self.rows[index]
         # Where the package lies says nothing to anybody: an embedded picture is engravings/000-cat.png.
         name = row.name.removeprefix(f"{DATASETS}{os.sep}")
-        return Sample(name, row.image, row.caption or "", extra={"mask": row.mask} if self.masked else {})
+        extra = {"mask": row.mask} if self.masked else {}
+        return Sample(name, row.image, row.caption or "", extra=extra, others=row.others)
 
     def verify(self) -> None:
         """Read every picture once, with a progress bar; of more than ``DECODED_AT_MOST`` only the headers.

@@ -93,7 +93,8 @@ class Config(ImageSettings):
         if self.instance_prompt is not None and not _has(self.instance_prompt, token):
             message = f"data.instance_prompt: {self.instance_prompt!r} lacks the data.instance_token {token!r}."
             raise DataError(message)
-        lacking = [rows[index].name for index, text in enumerate(rows.captions()) if not _has(text or "", token)]
+        every = (rows[index] for index in range(len(rows)))
+        lacking = [row.name for row in every if not all(_has(text or "", token) for text in (row.caption, *row.others))]
         if self.instance_prompt is None and lacking:
             message = f"data.instance_token: {token!r} is not in the captions of {listing(lacking)}."
             raise DataError(message)
@@ -121,7 +122,7 @@ class DreamBooth:
 
     def __getitem__(self, index: int) -> Sample:
         sample = self.pictures[index]
-        return sample if self.prompt is None else dataclasses.replace(sample, caption=self.prompt)
+        return sample if self.prompt is None else dataclasses.replace(sample, caption=self.prompt, others=())
 
     def verify(self) -> None:
         """Read every picture once; see ``brushwork.sources.captioned``."""

@@ -115,7 +115,7 @@ class Templated:
 
     def __getitem__(self, index: int) -> Sample:
         caption, picture = divmod(index, self.distinct)
-        return dataclasses.replace(self.pictures[picture], caption=self.captions[caption])
+        return dataclasses.replace(self.pictures[picture], caption=self.captions[caption], others=())
 
     def verify(self) -> None:
         """Read every picture once; see ``brushwork.sources.captioned``."""
