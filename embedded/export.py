@@ -70,15 +70,25 @@ def trained_vae(scaling_factor: float | None = None) -> "AutoencoderKL":
     return vae
 
 
+def trained_text_encoder() -> "CLIPTextModel":
+    """Return the reader of scratch/text.pt."""
+    import torch
+
+    from embedded.nets import new_text_encoder
+
+    text_encoder = new_text_encoder()
+    text_encoder.load_state_dict(torch.load(WORK / "text.pt", weights_only=True, map_location="cpu"))
+    return text_encoder
+
+
 def trained_nets(path: Path | None = None) -> tuple["CLIPTextModel", "UNet2DConditionModel", int]:
     """Return text encoder and UNet (averaged weights unless annealed), and the samples seen."""
     import torch
 
-    from embedded.nets import new_text_encoder, new_unet
+    from embedded.nets import new_unet
 
     state = torch.load(path or WORK / "base.pt", weights_only=True, map_location="cpu")
-    text_encoder, unet = new_text_encoder(), new_unet()
-    text_encoder.load_state_dict(torch.load(WORK / "text.pt", weights_only=True, map_location="cpu"))
+    text_encoder, unet = trained_text_encoder(), new_unet()
     annealed = path is not None and path.stem.endswith("annealed")  # at rate zero the average only lags behind
     unet.load_state_dict(state["unet" if annealed else "ema_unet"])
     return text_encoder, unet, state["seen"]

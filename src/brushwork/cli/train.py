@@ -34,7 +34,7 @@ def command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    r"""Train on a data set, then measure and report.
+    """Train on a data set, then measure and report.
 
     A recipe is a YAML file; key.path=value changes single keys of it, and the options change the commonest ones.
 
