@@ -77,6 +77,11 @@ class TestHelp:
         assert command.help
         assert cli._summary(cli._modules()[name]).endswith(".")
 
+    def test_examples_in_a_help_text_keep_their_lines(self) -> None:
+        help_text = CliRunner().invoke(cli.cli, ["train", "--help"]).output
+        assert "\n  brushwork train --resume --out runs/" in help_text
+        assert "\\b" not in help_text
+
     @pytest.mark.parametrize("name", COMMANDS)
     def test_every_command_takes_json_and_explains_every_option(self, name: str) -> None:
         command = cli.cli.get_command(click.Context(cli.cli), name)

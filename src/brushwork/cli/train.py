@@ -42,7 +42,7 @@ def command(
     brushwork train --base mini --data engravings --steps 300
     brushwork train recipes/pokemon-lora.yaml seed=7 optimizer.learning_rate=2e-4
     brushwork train --resume --out runs/2026-11-21-lora-1a2b
-    """
+    """  # noqa: D301  (click wants a backspace, not a backslash)
     from brushwork import api, config
     from brushwork.errors import UserError
     from brushwork.runs import check_free
