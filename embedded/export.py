@@ -1,8 +1,9 @@
 """Put trained nets together as a plain diffusers pipeline in half precision.
 
-python -m embedded.export                     # scratch/base.pt (EMA) + scratch/vae.pt -> the package's mini/
+python -m embedded.export                     # scratch/base (a run), scratch/vae.pt, scratch/text.pt -> the package's mini/
 """
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,25 +82,35 @@ def trained_text_encoder() -> "CLIPTextModel":
     return text_encoder
 
 
-def trained_nets(path: Path | None = None) -> tuple["CLIPTextModel", "UNet2DConditionModel", int]:
-    """Return text encoder and UNet (averaged weights unless annealed), and the samples seen."""
-    import torch
+def trained_unet(run: Path) -> "UNet2DConditionModel":
+    """Return the UNet of a finished run, or the running average in the newest checkpoint of one that still goes on."""
+    from diffusers import UNet2DConditionModel
 
-    from embedded.nets import new_unet
+    from brushwork import checkpoints
 
-    state = torch.load(path or WORK / "base.pt", weights_only=True, map_location="cpu")
-    text_encoder, unet = trained_text_encoder(), new_unet()
-    annealed = path is not None and path.stem.endswith("annealed")  # at rate zero the average only lags behind
-    unet.load_state_dict(state["unet" if annealed else "ema_unet"])
-    return text_encoder, unet, state["seen"]
+    if (run / "weights").exists():
+        return UNet2DConditionModel.from_pretrained(run / "weights" / "unet")
+    newest = checkpoints.steps(run / "checkpoints")[-1]
+    state = checkpoints.load(run / "checkpoints" / str(newest))
+    unet = UNet2DConditionModel.from_pretrained(WORK / "untrained" / "unet")
+    names = [name.removeprefix("denoiser.") for name in state["trained"]]
+    unet.load_state_dict(dict(zip(names, state["average"], strict=True)))
+    return unet
+
+
+def trained_pipeline(run: Path = WORK / "base") -> "StableDiffusionPipeline":
+    """Return what the stages have made so far."""
+    return pipeline_of(trained_vae(), trained_text_encoder(), trained_unet(run))
 
 
 def main() -> None:
-    """Export the annealed checkpoint, or else the newest."""
-    annealed = WORK / "base-annealed.pt"
-    text_encoder, unet, seen = trained_nets(annealed if annealed.exists() else None)
-    save_pipeline(ASSETS / "mini", trained_vae(), text_encoder, unet)
-    print(f"exported {ASSETS / 'mini'} after {seen} samples")
+    """Write the package's mini/, or another folder."""
+    parser = argparse.ArgumentParser(description="Export mini.")
+    parser.add_argument("--run", type=Path, default=WORK / "base")
+    parser.add_argument("--to", type=Path, default=ASSETS / "mini")
+    options = parser.parse_args()
+    save_pipeline(options.to, trained_vae(), trained_text_encoder(), trained_unet(options.run))
+    print(f"exported {options.to}")
 
 
 if __name__ == "__main__":

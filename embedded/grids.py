@@ -50,12 +50,9 @@ def load(folder: Path | None) -> "StableDiffusionPipeline":
     if folder:
         pipeline = StableDiffusionPipeline.from_pretrained(folder)
     else:
-        from embedded.export import pipeline_of, trained_nets, trained_vae
+        from embedded.export import trained_pipeline
 
-        annealed = WORK / "base-annealed.pt"
-        text_encoder, unet, seen = trained_nets(annealed if annealed.exists() else None)
-        print(f"{seen} samples")
-        pipeline = pipeline_of(trained_vae(), text_encoder, unet)
+        pipeline = trained_pipeline()
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
