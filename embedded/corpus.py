@@ -55,7 +55,7 @@ def make(count: int) -> None:
 
 
 def untrained(folder: Path, start: Path | None = None) -> None:
-    """Save the base of the diffusion stage: trained VAE and reader, and a UNet that has seen nothing, or ``start``'s."""
+    """Save the base of the diffusion stage: trained VAE and reader, and a new UNet, or that of ``start``."""
     import torch
     from diffusers import UNet2DConditionModel
 

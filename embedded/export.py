@@ -1,6 +1,6 @@
 """Put trained nets together as a plain diffusers pipeline in half precision.
 
-python -m embedded.export                     # scratch/base (a run), scratch/vae.pt, scratch/text.pt -> the package's mini/
+python -m embedded.export                     # scratch/base, vae.pt and text.pt -> the package's mini/
 """
 
 import argparse
@@ -84,9 +84,8 @@ def trained_text_encoder() -> "CLIPTextModel":
 
 def trained_unet(run: Path) -> "UNet2DConditionModel":
     """Return the UNet of a finished run, or the running average in the newest checkpoint of one that still goes on."""
-    from diffusers import UNet2DConditionModel
-
     from brushwork import checkpoints
+    from diffusers import UNet2DConditionModel
 
     if (run / "weights").exists():
         return UNet2DConditionModel.from_pretrained(run / "weights" / "unet")

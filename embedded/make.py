@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 from embedded.paths import HERE, WORK
 
-
 STEPS_A_MINUTE = 85
 """Of the diffusion stage, 64 pictures each, on two quiet cores."""
 

@@ -209,6 +209,9 @@ class TestMistakes:
         assert "'wite'" in said
 
     def test_a_warm_up_longer_than_the_run_names_both_numbers(self) -> None:
+        decay = ("optimizer.lr_scheduler=warmup_stable_decay", "optimizer.lr_decay_steps=8")
+        said = complaint(MINIMAL, "train.max_train_steps=10", "optimizer.lr_warmup_steps=4", *decay)
+        assert "4 and 8, but train.max_train_steps is only 10" in said
         said = complaint(MINIMAL, "train.max_train_steps=10", "optimizer.lr_warmup_steps=20")
         assert "20" in said
         assert "10" in said

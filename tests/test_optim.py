@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
+from transformers.optimization import get_wsd_schedule
 
 from brushwork import checkpoints, optim
 from brushwork.config import OptimizerConfig
@@ -36,6 +37,17 @@ def test_schedules_equal_diffusers(name: str, warm_up: int) -> None:
     )  # fmt: skip
     for step in range(40):
         assert 2e-3 * optim.lr_factor(config, step, 40) == pytest.approx(theirs.get_last_lr()[0], rel=1e-9, abs=1e-15)
+        optimizer.step()
+        theirs.step()
+
+
+@pytest.mark.parametrize("warm_up", [0, 7])
+def test_the_schedule_of_warm_up_plateau_and_decay_equals_transformers(warm_up: int) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = get_wsd_schedule(optimizer, warm_up, num_decay_steps=12, num_training_steps=40, decay_type="linear")
+    config = OptimizerConfig(lr_scheduler="warmup_stable_decay", lr_decay_steps=12, lr_warmup_steps=warm_up)
+    for step in range(40):
+        assert optim.lr_factor(config, step, 40) == pytest.approx(theirs.get_last_lr()[0], abs=1e-12)
         optimizer.step()
         theirs.step()
 
@@ -187,6 +199,8 @@ def test_a_missing_package_is_named_with_its_extra(name: str, package: str, monk
         ({"type": "adafactor", "adam_beta1": 0.8}, "type is adafactor, which has no use for adam_beta1"),
         ({"type": "schedulefree", "lr_scheduler": "cosine"}, "has no use for lr_scheduler"),
         ({"type": "prodigy", "learning_rate": 1e-4}, "finds the rate itself"),
+        ({"lr_decay_steps": 10}, "belong together"),
+        ({"lr_scheduler": "warmup_stable_decay"}, "belong together"),
     ],
 )
 def test_what_an_optimizer_cannot_honour_is_refused(settings: dict[str, Any], message: str) -> None:

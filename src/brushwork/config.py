@@ -119,6 +119,13 @@ class Config(Settings):
         if steps is not None and warm_up > steps:
             message = f"optimizer.lr_warmup_steps is {warm_up} but train.max_train_steps is only {steps}"
             raise ValueError(message)
+        decay = self.optimizer.lr_decay_steps or 0
+        if steps is not None and warm_up + decay > steps:
+            message = (
+                f"optimizer.lr_warmup_steps and lr_decay_steps are {warm_up} and {decay}, "
+                f"but train.max_train_steps is only {steps}"
+            )
+            raise ValueError(message)
         return self
 
 

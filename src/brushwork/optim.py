@@ -117,13 +117,16 @@ def at_rest(optimizer: torch.optim.Optimizer) -> Iterator[None]:
 
 
 def lr_factor(config: OptimizerConfig, step: int, total: int) -> float:
-    """Return what the base rate is multiplied by at step 0 .. total - 1 (the formulas of diffusers' ``get_scheduler``).
+    """Return what the base rate is multiplied by at step 0 .. total - 1 (the formulas of diffusers' ``get_scheduler``;
+    ``warmup_stable_decay`` is transformers').
 
     A function of the step alone, so there is no state to save. ``lr_end`` is relative to ``learning_rate`` here.
     """
     warm_up = config.lr_warmup_steps
     if step < warm_up:
         return step / warm_up
+    if config.lr_decay_steps is not None:
+        return min(1.0, (total - step) / config.lr_decay_steps)
     progress = (step - warm_up) / max(1, total - warm_up)
     if config.lr_scheduler == "constant":
         return 1.0

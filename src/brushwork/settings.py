@@ -51,13 +51,16 @@ class OptimizerConfig(Settings):
     adam_beta2: float = Field(0.999, ge=0, lt=1, description="How slowly the mean of their squares forgets.")
     adam_weight_decay: NonNegativeFloat = Field(1e-2, description="Decoupled from the gradient (AdamW).")
     adam_epsilon: PositiveFloat = Field(1e-8, description="Keeps the division by small gradients finite.")
-    lr_scheduler: Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial"] = Field(
-        "constant", description="The course of the rate after the warm-up."
-    )
+    lr_scheduler: Literal[
+        "constant", "linear", "cosine", "cosine_with_restarts", "polynomial", "warmup_stable_decay"
+    ] = Field("constant", description="The course of the rate after the warm-up.")
     lr_warmup_steps: NonNegativeInt = Field(
         0, description="Steps over which the rate rises from zero, in any schedule."
     )
     lr_num_cycles: PositiveInt = Field(1, description="How often cosine_with_restarts starts again.")
+    lr_decay_steps: PositiveInt | None = Field(
+        None, description="Over how many last steps warmup_stable_decay lets the rate fall to zero, in a line."
+    )
     lr_power: PositiveFloat = Field(1.0, description="The exponent of polynomial.")
     lr_end: NonNegativeFloat = Field(0.0, description="The rate at which linear and polynomial end.")
     max_grad_norm: PositiveFloat | None = Field(
@@ -70,6 +73,9 @@ class OptimizerConfig(Settings):
         unread = [name for name in UNREAD.get(self.type, ()) if getattr(self, name) != fields[name].default]
         if unread:
             message = f"type is {self.type}, which has no use for {' and '.join(unread)}; leave it out"
+            raise ValueError(message)
+        if (self.lr_scheduler == "warmup_stable_decay") != (self.lr_decay_steps is not None):
+            message = "lr_scheduler warmup_stable_decay and lr_decay_steps belong together; set both or neither"
             raise ValueError(message)
         if self.type == "prodigy" and self.learning_rate < LEAST_PRODIGY_RATE:
             message = (
