@@ -29,7 +29,7 @@ def test_singular_values_come_near_one_and_the_directions_stay(shape: tuple[int,
 def test_matrices_are_updated_as_by_torch() -> None:
     """Torch's Muon with the same scaling; both work in bfloat16, so to its precision."""
     ours, theirs = torch.nn.Parameter(random(24, 40)), torch.nn.Parameter(random(24, 40))
-    mine = muon.Muon([{"params": [ours], "muon": True}], lr=1e-2, weight_decay=0.1)
+    mine = muon.build([{"params": [ours], "muon": True}], lr=1e-2, weight_decay=0.1)
     torchs = torch.optim.Muon([theirs], lr=1e-2, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     for step in range(4):
         gradient = random(24, 40).roll(step)
@@ -43,7 +43,7 @@ def test_matrices_are_updated_as_by_torch() -> None:
 def test_the_rest_is_updated_by_adamw() -> None:
     ours, theirs = torch.nn.Parameter(random(7)), torch.nn.Parameter(random(7))
     settings = {"lr": 1e-2, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1}
-    mine = muon.Muon([{"params": [ours], "muon": False}], **settings)
+    mine = muon.build([{"params": [ours], "muon": False}], **settings)
     torchs = torch.optim.AdamW([theirs], **settings)
     for step in range(5):
         ours.grad = theirs.grad = random(7).roll(step)
@@ -57,7 +57,7 @@ def test_a_convolution_is_a_matrix() -> None:
     flat = torch.nn.Parameter(random(6, 4, 3, 3).reshape(6, 36))
     for parameter in (kernel, flat):
         parameter.grad = random(6, 36).reshape(parameter.shape)
-        muon.Muon([{"params": [parameter], "muon": True}]).step()
+        muon.build([{"params": [parameter], "muon": True}]).step()
     assert torch.equal(kernel.reshape(6, 36), flat)
 
 

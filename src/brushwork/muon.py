@@ -1,6 +1,6 @@
 """Muon: momentum whose singular values are pushed towards one (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
 
-    optimizer = Muon([{"params": matrices, "lr": 3e-3, "muon": True}, {"params": rest, "lr": 3e-3, "muon": False}])
+    optimizer = build([{"params": matrices, "lr": 3e-3, "muon": True}, {"params": rest, "lr": 3e-3, "muon": False}])
 
 Weights of two and more dimensions are updated so; AdamW has the rest. An update is scaled by
 0.2 sqrt(max(rows, columns)) (Liu et al. 2025, arXiv:2502.16982, equation 4), after which it is about as large as one of
@@ -10,13 +10,13 @@ is a matrix (O, I H W).
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    import torch
     from torch import Tensor, nn
 
     from brushwork.values import ParameterGroup
@@ -57,6 +57,8 @@ def _kind(name: str, parameter: nn.Parameter) -> str:
 
 def orthogonalized(matrices: Tensor) -> Tensor:
     """Return about U V^T of each matrix's singular value decomposition, shape (N, rows, columns), by Newton-Schulz."""
+    import torch
+
     a, b, c = COEFFICIENTS
     x = matrices.bfloat16()
     tall = x.size(1) > x.size(2)
@@ -69,37 +71,53 @@ def orthogonalized(matrices: Tensor) -> Tensor:
     return (x.transpose(1, 2) if tall else x).float()
 
 
-class Muon(torch.optim.Optimizer):
-    """Orthogonalised Nesterov momentum where a group says ``muon``, AdamW elsewhere."""
+def build(
+    params: Iterable[dict[str, Any]],
+    lr: float = 3e-3,
+    *,
+    momentum: float = 0.95,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> torch.optim.Optimizer:
+    """Return the optimizer: orthogonalised Nesterov momentum where a group says ``muon``, AdamW elsewhere."""
+    settings = {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+    return _optimizer()(params, {**settings, "muon": True})
 
-    def __init__(
-        self,
-        params: Iterable[dict[str, Any]],
-        lr: float = 3e-3,
-        *,
-        momentum: float = 0.95,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-    ) -> None:
-        settings = {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(params, {**settings, "muon": True})
 
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002  (as torch calls it)
+@functools.cache
+def _optimizer() -> type[torch.optim.Optimizer]:
+    """Return the class, which cannot be made before torch is there."""
+    import torch
+
+    return type("Muon", (Updates, torch.optim.Optimizer), {})
+
+
+class Updates:
+    """How the weights are updated: a torch optimizer but for its base class."""
+
+    param_groups: list[dict[str, Any]]
+    state: dict[Any, dict[str, Any]]
+
+    def step(self, closure: None = None) -> None:  # noqa: ARG002  (as torch calls it)
         """Update every parameter that has a gradient."""
-        for group in self.param_groups:
-            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            for parameter in parameters:
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            if group["muon"]:
-                self._orthogonal(parameters, group)
-            else:
+        import torch
+
+        with torch.no_grad():
+            for group in self.param_groups:
+                parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
                 for parameter in parameters:
-                    self._adam(parameter, group)
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                if group["muon"]:
+                    self._orthogonal(parameters, group)
+                else:
+                    for parameter in parameters:
+                        self._adam(parameter, group)
 
     def _orthogonal(self, parameters: Sequence[nn.Parameter], group: dict[str, Any]) -> None:
         """Orthogonalise the updates of one shape together: few large products instead of many small ones."""
+        import torch
+
         shapes: dict[torch.Size, list[nn.Parameter]] = {}
         for parameter in parameters:
             shapes.setdefault(parameter.shape, []).append(parameter)
@@ -111,6 +129,8 @@ class Muon(torch.optim.Optimizer):
 
     def _momentum(self, parameter: nn.Parameter, share: float) -> Tensor:
         """Return the Nesterov momentum as a matrix."""
+        import torch
+
         state = self.state[parameter]
         if not state:
             state["momentum_buffer"] = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
@@ -121,6 +141,8 @@ class Muon(torch.optim.Optimizer):
 
     def _adam(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
         """Update as AdamW does; the weights have decayed already."""
+        import torch
+
         state, (beta1, beta2) = self.state[parameter], group["betas"]
         if not state:
             state["step"] = torch.zeros(())

@@ -49,7 +49,7 @@ def build(config: OptimizerConfig, groups: Sequence[ParameterGroup]) -> torch.op
     if config.type == "muon":
         from brushwork import muon
 
-        return muon.Muon(muon.groups(described, groups), **settings)
+        return muon.build(muon.groups(described, groups), **settings)
     if config.type == "prodigy":
         return _prodigy(described, settings)
     if config.type == "schedulefree":
@@ -117,10 +117,10 @@ def at_rest(optimizer: torch.optim.Optimizer) -> Iterator[None]:
 
 
 def lr_factor(config: OptimizerConfig, step: int, total: int) -> float:
-    """Return what the base rate is multiplied by at step 0 .. total - 1 (the formulas of diffusers' ``get_scheduler``;
-    ``warmup_stable_decay`` is transformers').
+    """Return what the base rate is multiplied by at step 0 .. total - 1.
 
-    A function of the step alone, so there is no state to save. ``lr_end`` is relative to ``learning_rate`` here.
+    The formulas are those of diffusers' ``get_scheduler`` (``warmup_stable_decay``: transformers'). A function of the
+    step alone, so there is no state to save. ``lr_end`` is relative to ``learning_rate`` here.
     """
     warm_up = config.lr_warmup_steps
     if step < warm_up:
