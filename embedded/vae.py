@@ -55,11 +55,11 @@ def initialise(vae: "AutoencoderKL") -> None:
         vae.quant_conv.weight[4:].mul_(0.1)
 
 
-def loss_of(output: "torch.Tensor", target: "torch.Tensor") -> "torch.Tensor":
-    """L1 + MSE + L1 of the horizontal and vertical gradients."""
+def loss_of(output: "torch.Tensor", target: "torch.Tensor", squares: float = 2.0) -> "torch.Tensor":
+    """L1 + MSE (times ``squares``) + L1 of the horizontal and vertical gradients."""
     error = output - target
     gradients = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
-    return error.abs().mean() + 2 * error.square().mean() + 0.5 * gradients
+    return error.abs().mean() + squares * error.square().mean() + 0.5 * gradients
 
 
 class Pictures:
@@ -139,7 +139,7 @@ def train(options: argparse.Namespace, work: Path) -> None:
             group["lr"] = group["peak"] * rate
         whole = step % 4 == 3
         batch = pictures.batch(options.batch // 4 if whole else options.batch, 64 if whole else 32)
-        loss = _step(vae, batch, options.decoder_only)
+        loss = _step(vae, batch, options.decoder_only, options.squares)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_([p for _, p in named], 1.0)
@@ -154,14 +154,14 @@ def train(options: argparse.Namespace, work: Path) -> None:
     print(psnr(vae, work), flush=True)
 
 
-def _step(vae: "AutoencoderKL", batch: "torch.Tensor", decoder_only: bool) -> "torch.Tensor":
+def _step(vae: "AutoencoderKL", batch: "torch.Tensor", decoder_only: bool, squares: float) -> "torch.Tensor":
     import torch
 
     with torch.autocast(device(), torch.bfloat16):
         with torch.set_grad_enabled(not decoder_only):
             posterior = vae.encode(batch).latent_dist
         output = vae.decode(posterior.sample()).sample
-    loss = loss_of(output.float(), batch)
+    loss = loss_of(output.float(), batch, squares)
     if not decoder_only:
         mean, log_variance = posterior.mean.float(), posterior.logvar.float()
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
@@ -188,6 +188,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--channels", type=int, nargs="+", default=list(CHANNELS))
+    parser.add_argument("--squares", type=float, default=2.0, help="weight of the squared error, which PSNR measures")
     parser.add_argument("--name", default="vae")
     from embedded.paths import WORK
 
