@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brushwork import config as configs
-from brushwork import contact, memory, prompts, provenance, states, trackers
-from brushwork.errors import BrushworkError, RunFailed, UserError
+from brushwork import contact, memory, processes, prompts, provenance, states, trackers
+from brushwork.errors import BrushworkError, ConfigError, RunFailed, UserError, listing
 from brushwork.progress import bar, note
 from brushwork.runs import RunFolder, check_free
 
@@ -108,7 +108,27 @@ def resume(path: str | Path, *, evaluate: bool = True) -> Run:
     if run.record["status"] == "done":
         message = f"{run.path}: this run is finished; its report is {run.path / 'report.html'}"
         raise UserError(message)
-    return _carry_out(run.config, lambda _: run, evaluate=evaluate)
+    return _carry_out(_same_batch(run), lambda _: run, evaluate=evaluate)
+
+
+def _same_batch(run: Run) -> Config:
+    """Return a run's configuration for as many processes as there are now: its effective batch stays what it was.
+
+    Raises:
+        ConfigError: They cannot share it equally.
+    """
+    config, now = run.config, processes.size()
+    size, own = config.train.train_batch_size, config.train.gradient_accumulation_steps
+    total = run.record.get("effective_batch", size * own) // size
+    if total % now:
+        possible = [str(count) for count in range(1, total + 1) if total % count == 0]
+        message = (
+            f"{run.path}: each step of this run is {total} batches of {size}, which {now} processes cannot share "
+            f"equally. Go on with {listing(possible, len(possible))}."
+        )
+        raise ConfigError(message)
+    train = config.train.model_copy(update={"gradient_accumulation_steps": total // now})
+    return config.model_copy(update={"train": train})
 
 
 @dataclass(frozen=True)
@@ -148,20 +168,27 @@ def _carry_out(config: Config, folder: Callable[[Config], RunFolder], *, evaluat
     from brushwork.train import prepare
 
     began = time.monotonic()
-    trackers.check(config.train.trackers)
-    config = _with_prompts(config)
-    warnings = check_judge(config) if evaluate else []
-    note(f"loading {config.base}")
-    trainer = prepare(config)
-    trainer.warnings += warnings
-    run = Run(folder(trainer.config).path)
-    seconds = {**run.record.get("seconds", {}), "prepare": time.monotonic() - began}
-    with run.locked(), _recording_failure(run):
-        run.update(**_opening(trainer), started=run.record.get("started", _now()), seconds=seconds)
-        _loop(trainer, run)
-        del trainer
-        if evaluate:
-            _conclude(run)
+    world = processes.join()
+    with world.telling():
+        trackers.check(config.train.trackers)
+        config = _with_prompts(config)
+        warnings = check_judge(config) if evaluate and world.is_main else []
+        note(f"loading {config.base}")
+        trainer = prepare(config)
+        trainer.warnings += warnings
+        run = Run(world.decide(folder(trainer.config).path if world.is_main else None))
+        if world.is_main:
+            seconds = {**run.record.get("seconds", {}), "prepare": time.monotonic() - began}
+            with run.locked(), _recording_failure(run):
+                run.update(**_opening(trainer), started=run.record.get("started", _now()), seconds=seconds)
+                _loop(trainer, run)
+                del trainer
+                if evaluate:
+                    _conclude(run)
+        else:
+            _follow(trainer, run)
+            del trainer
+        world.exchange()  # when it is done for the main process it is done
     return run
 
 
@@ -204,6 +231,8 @@ def _opening(trainer: Trainer) -> dict[str, Any]:
         "drawn": [{"name": each.prior.name, "count": len(each), "folder": str(each.folder)} for each in trainer.drawn],
         "encoded": trainer.encoded,
         "total_steps": trainer.total_steps,
+        "processes": trainer.world.size,
+        "effective_batch": trainer.step_size,
         "trainable_parameters": sum(each.numel() for each in trainer.named.values()),
         "total_parameters": _parameters(trainer),
         "warnings": trainer.warnings,
@@ -234,13 +263,15 @@ def _recording_failure(run: RunFolder) -> Iterator[None]:
 def _loop(trainer: Trainer, run: RunFolder) -> None:
     """Consume the steps: log, track, show, and stop between two steps when asked to."""
     began = time.monotonic()
-    if not run.steps():
+    if trainer.world.size > 1:
+        note(f"{trainer.world.size} processes, {trainer.step_size} pictures in each step")
+    if trainer.world.decide(not run.steps()):
         run.update(base_validation_loss=trainer.validation_loss())
     done = states.point(run)
     steps = trainer.steps(run)
     last: Step | None = None
     with (
-        _stop_requests() as stop,
+        _stop_requests(trainer.world.stop),
         trackers.tracking(trainer.config.train.trackers, run, purge_after=done) as track,
         bar("training", trainer.total_steps, start=done) as advance,
     ):
@@ -249,7 +280,7 @@ def _loop(trainer: Trainer, run: RunFolder) -> None:
             track(step)
             advance(1, f"loss {step.loss:.4f}  {step.images_per_second:.1f} images/s")
             last = step
-            if stop.is_set() and step.index < trainer.total_steps:
+            if trainer.world.stopping and step.index < trainer.total_steps:
                 steps.close()
                 message = f"Stopped after step {step.index}. Go on with: brushwork train --resume --out {run.path}"
                 raise Stopped(message)
@@ -262,6 +293,17 @@ def _loop(trainer: Trainer, run: RunFolder) -> None:
         artefact=_artefact(trainer, run),
         warnings=trainer.warnings,
     )
+
+
+def _follow(trainer: Trainer, run: RunFolder) -> None:
+    """Do this process's share of the steps, whose consumer is the main process."""
+    if trainer.world.decide(None):
+        trainer.validation_loss()
+    with _stop_requests(trainer.world.stop):
+        for step in trainer.steps(run):
+            if trainer.world.stopping and step.index < trainer.total_steps:
+                message = f"Stopped after step {step.index}."
+                raise Stopped(message)
 
 
 def _rate(run: RunFolder) -> float:
@@ -278,11 +320,11 @@ def _artefact(trainer: Trainer, run: RunFolder) -> dict[str, Any]:
 
 
 @contextmanager
-def _stop_requests() -> Iterator[threading.Event]:
+def _stop_requests(stop: threading.Event) -> Iterator[None]:
     """Within this context, Ctrl-C and SIGTERM set an event; a second Ctrl-C interrupts at once."""
-    stop = threading.Event()
+    stop.clear()
     if threading.current_thread() is not threading.main_thread():
-        yield stop
+        yield
         return
 
     def ask(number: int, frame: object) -> None:  # noqa: ARG001  (the signature of a handler)
@@ -293,7 +335,7 @@ def _stop_requests() -> Iterator[threading.Event]:
 
     former = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield stop
+        yield
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)

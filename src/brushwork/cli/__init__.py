@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from brushwork import __version__
+from brushwork import __version__, processes
 from brushwork.errors import BrushworkError, nearest
 
 if TYPE_CHECKING:
@@ -116,7 +116,8 @@ def print_json(value: object) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return the exit code."""
     try:
-        outcome = cli.main(arguments, prog_name="brushwork", standalone_mode=False)
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        outcome = cli.main(given, prog_name="brushwork", standalone_mode=False, obj=given)
         sys.stdout.flush()
     except BrushworkError as error:
         return _fail(str(error), error.exit_code)
@@ -151,7 +152,8 @@ def main() -> NoReturn:
 
 
 def _fail(message: str, code: int) -> int:
-    click.echo(f"error: {message.removeprefix('error: ')}", err=True)
+    if not processes.rank():  # what goes wrong in another process, or in all, is said by the main one
+        click.echo(f"error: {message.removeprefix('error: ')}", err=True)
     return code
 
 
