@@ -1,8 +1,9 @@
 """Metrics: features in, numbers out. One file each; the file name is the registered name.
 
 A metric's module has ``NEEDS`` (the encoder whose features it reads: ``clip`` or ``colour``), ``KIND`` (name, version,
-direction) and ``measure(drawn) -> list[Result]``. The mathematics is in functions over arrays of features, never over
-pictures, so that every number can be computed again from the features that were saved.
+direction) and ``measure(drawn) -> list[Result]``. The mathematics is in functions over arrays of features, so that
+every number can be computed again from the features that were saved; they lie in ``brushwork.formulas`` and can be
+imported from here.
 
 Shapes: P prompts, N seeds for each prompt, D the width of a feature, R reference pictures.
 """
@@ -14,6 +15,24 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from brushwork.formulas.diversity import pairwise_diversity, vendi_score
+from brushwork.formulas.floors import Floor, noise_floor, not_comparable, permutation_test
+from brushwork.formulas.frechet import frechet_distance, frechet_distance_from_statistics
+from brushwork.formulas.inception import InceptionScore, inception_score
+from brushwork.formulas.kernels import cmmd, kernel_distance
+from brushwork.formulas.memorisation import Copies, find_copies
+from brushwork.formulas.neighbours import precision_recall_density_coverage
+from brushwork.formulas.similarity import (
+    MatrixSummary,
+    clip_score,
+    directional_similarity,
+    leakage,
+    reference_ceiling,
+    reference_similarity,
+    similarity_matrix,
+    summarise_similarity,
+)
+from brushwork.formulas.structure import ms_ssim, psnr, ssim
 from brushwork.statistics import cluster_bootstrap, sign_flip_test
 
 if TYPE_CHECKING:
@@ -22,6 +41,44 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.floating[Any]]
+
+__all__ = [
+    "Copies",
+    "Drawn",
+    "Estimate",
+    "Floor",
+    "InceptionScore",
+    "Kind",
+    "MatrixSummary",
+    "Metric",
+    "PromptSet",
+    "Result",
+    "clip_score",
+    "cmmd",
+    "directional_similarity",
+    "estimate",
+    "find",
+    "find_copies",
+    "frechet_distance",
+    "frechet_distance_from_statistics",
+    "inception_score",
+    "kernel_distance",
+    "leakage",
+    "ms_ssim",
+    "noise_floor",
+    "not_comparable",
+    "paired",
+    "pairwise_diversity",
+    "permutation_test",
+    "precision_recall_density_coverage",
+    "psnr",
+    "reference_ceiling",
+    "reference_similarity",
+    "similarity_matrix",
+    "ssim",
+    "summarise_similarity",
+    "vendi_score",
+]
 
 PromptSet = Literal["target", "control"]
 Direction = Literal["higher", "lower", "closer"]
