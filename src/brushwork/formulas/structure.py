@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 SIGMA, RADIUS = 1.5, 5
 """Wang et al.'s Gaussian window of 11 x 11 pixels."""
 
+LEAST_SIDE = 2 * RADIUS + 1
+"""Pixels of the window, and so of the smallest picture."""
+
 K1, K2 = 0.01, 0.03
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Wang et al. 2003, from finest to coarsest."""
@@ -50,7 +53,7 @@ def ssim(a: ArrayLike, b: ArrayLike, data_range: float = 1.0) -> float:
 def ssim_of_planes(a: NDArray[np.float64], b: NDArray[np.float64], data_range: float = 1.0) -> NDArray[np.float64]:
     """Return the SSIM (...) of each pair of grey planes (..., H, W), all at once."""
     same_shape(a, b, ("a", "b"))
-    if min(a.shape[-2:]) <= 2 * RADIUS:
+    if min(a.shape[-2:]) < LEAST_SIDE:
         height, width = a.shape[-2:]
         message = f"SSIM looks through a window of 11 x 11 pixels, but the picture has {width} x {height}."
         raise UserError(message)
@@ -70,7 +73,7 @@ def ms_ssim(a: ArrayLike, b: ArrayLike, data_range: float = 1.0) -> float:
         UserError: Shapes that differ, or pictures too small for five scales (use ``ssim``).
     """
     one, other = _planes(a, b, data_range)
-    least = (2 * RADIUS + 1) * 2 ** (len(SCALE_WEIGHTS) - 1)
+    least = LEAST_SIDE * 2 ** (len(SCALE_WEIGHTS) - 1)
     height, width = one.shape[-2:]
     if min(height, width) < least:
         message = f"MS-SSIM needs {least} x {least} pixels for its five scales, but the picture has {width} x {height}."

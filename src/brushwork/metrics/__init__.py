@@ -1,6 +1,6 @@
 """Metrics: features in, numbers out. One file each; the file name is the registered name.
 
-A metric's module has ``NEEDS`` (the encoder whose features it reads: ``clip`` or ``colour``), ``KIND`` (name, version,
+A metric's module has ``NEEDS`` (the encoder it reads: ``clip``, ``colour`` or ``luminance``), ``KIND`` (name, version,
 direction) and ``measure(drawn) -> list[Result]``. The mathematics is in functions over arrays of features, so that
 every number can be computed again from the features that were saved; they lie in ``brushwork.formulas`` and can be
 imported from here.
@@ -36,7 +36,7 @@ from brushwork.formulas.structure import ms_ssim, psnr, ssim
 from brushwork.statistics import cluster_bootstrap, sign_flip_test
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
@@ -67,6 +67,7 @@ __all__ = [
     "ms_ssim",
     "noise_floor",
     "not_comparable",
+    "of_seeds",
     "paired",
     "pairwise_diversity",
     "permutation_test",
@@ -82,7 +83,8 @@ __all__ = [
 
 PromptSet = Literal["target", "control"]
 Direction = Literal["higher", "lower", "closer"]
-Subject = Literal["base", "tuned", "difference", "ratio", "data"]
+Subject = Literal["base", "tuned", "difference", "ratio", "pairs", "data"]
+"""What a number is about; ``pairs`` is base against tuned at the same seed."""
 
 
 class Kind(NamedTuple):
@@ -108,9 +110,9 @@ class Drawn:
     prompts: tuple[str, ...]
     prompt_set: PromptSet
     base: Array
-    """(P, N, D)"""
+    """(P, N, D); (P, N, H, W) for luminance, whose features are pictures."""
     tuned: Array
-    """(P, N, D)"""
+    """(P, N, D); as base."""
     texts: Array | None
     """(P, D); None when the encoder does not read text."""
     references: Array | None
@@ -119,6 +121,8 @@ class Drawn:
     revision: str
     seed: int = 0
     """Seeds the bootstrap."""
+    mirrored: Array | None = None
+    """(R, D); the references flipped, where training flipped them."""
 
     def result(self, kind: Kind, of: Subject, estimate: Estimate, **details: Any) -> Result:
         """Return a result about this set."""
@@ -168,7 +172,7 @@ class Result:
 class Metric(Protocol):
     """The module of a metric."""
 
-    NEEDS: Literal["clip", "colour"]
+    NEEDS: Literal["clip", "colour", "luminance"]
     KIND: Kind
 
     def measure(self, drawn: Drawn) -> list[Result]:
@@ -186,7 +190,8 @@ def paired(kind: Kind, drawn: Drawn, base: Array, tuned: Array) -> list[Result]:
 
     The difference's ``details`` list every prompt, so that the ones that lost can be named.
     """
-    difference = np.asarray(tuned, np.float64) - np.asarray(base, np.float64)
+    base, tuned = np.asarray(base, np.float64), np.asarray(tuned, np.float64)
+    difference = tuned - base
     by_prompt = difference.mean(axis=1)
     test = sign_flip_test(by_prompt)
     rows = [
@@ -200,6 +205,15 @@ def paired(kind: Kind, drawn: Drawn, base: Array, tuned: Array) -> list[Result]:
         drawn.result(kind, "tuned", estimate(tuned, drawn.seed)),
         replace(change, p=test.p, smallest_p=test.smallest_p),
     ]
+
+
+def of_seeds(kind: Kind, drawn: Drawn, measure: Callable[[Array], float]) -> list[Result]:
+    """Return three results as ``paired`` of a measure of one prompt's seeds (N, D); none for a single seed."""
+    prompts, seeds = drawn.base.shape[:2]
+    if seeds == 1:
+        return []
+    base, tuned = (np.array([[measure(each)] for each in side]) for side in (drawn.base, drawn.tuned))
+    return [replace(result, n=prompts * seeds) for result in paired(kind, drawn, base, tuned)]
 
 
 def find(results: Iterable[Result], name: str, of: Subject, prompt_set: PromptSet = "target") -> Result | None:
