@@ -164,10 +164,15 @@ def _features(metric: str, texts: Sequence[str], prompt_set: str, seeds: int) ->
         base, tuned = (rng.uniform(low, high, (len(texts), seeds, 2)) for low, high in ((0.4, 0.7), (0.05, 0.12)))
         references = rng.uniform(0.04, 0.1, (12, 2))
         return metrics.Drawn(tuple(texts), prompt_set, base, tuned, None, references, "colour", "1")  # type: ignore[arg-type]
+    if registry.load("metrics", metric).NEEDS == "luminance":
+        grey = rng.uniform(0, 255, (len(texts), seeds, 16, 16))
+        tuned = np.clip(grey + 40 * rng.normal(size=grey.shape), 0, 255)
+        return metrics.Drawn(tuple(texts), prompt_set, grey, tuned, None, None, "luminance", "1")  # type: ignore[arg-type]
     read = _unit(rng.normal(size=(len(texts), 32)))
     base = _unit(0.25 * read[:, None] + 0.2 * rng.normal(size=(len(texts), seeds, 32)))
     tuned = _unit(base + 0.03 * read[:, None] + 0.08 * rng.normal(size=base.shape))
-    return metrics.Drawn(tuple(texts), prompt_set, base, tuned, read, None, "mini-clip", "00c0ffee00c0ffee")  # type: ignore[arg-type]
+    references = _unit(rng.normal(size=(12, 32)))
+    return metrics.Drawn(tuple(texts), prompt_set, base, tuned, read, references, "mini-clip", "00c0ffee00c0ffee")  # type: ignore[arg-type]
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

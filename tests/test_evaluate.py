@@ -38,7 +38,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def make_run(place: Path, out: Path, *, tuned: Any = None, **validation: Any) -> RunFolder:
+def make_run(place: Path, out: Path, *, tuned: Any = None, flip: bool = False, **validation: Any) -> RunFolder:
     """Return a finished run whose weights are a whole pipeline: another random model, or the base itself."""
     settings = {
         "prompts": TARGET,
@@ -48,7 +48,11 @@ def make_run(place: Path, out: Path, *, tuned: Any = None, **validation: Any) ->
         "judge": str(place / "judge"),
     }
     config = configs.load(
-        {"base": str(place / "base"), "method": "full", "data": {"path": str(place / "data"), "resolution": 32}},
+        {
+            "base": str(place / "base"),
+            "method": "full",
+            "data": {"path": str(place / "data"), "resolution": 32, "random_flip": flip},
+        },
         validation=settings | validation,
         train={"max_train_steps": 1, "device": "cpu"},
     )
@@ -77,10 +81,12 @@ def test_every_prompt_is_drawn_by_both_at_seeds_of_its_own(evaluated: RunFolder)
 
 def test_metrics_json_holds_every_metric_of_both_prompt_sets(evaluated: RunFolder) -> None:
     found = {(each["name"], each["prompt_set"], each["of"]) for each in evaluated.metrics}
-    paired = {(name, kind, of) for name in ("clip", "saturation") for kind in ("target", "control")
+    names = ("clip", "diversity", "memorisation", "saturation", "vendi")
+    paired = {(name, kind, of) for name in names for kind in ("target", "control")
               for of in ("base", "tuned", "difference")}  # fmt: skip
     data = {("saturation", "target", "data"), ("saturation", "control", "data")}
-    assert found == paired | data | {("drift", "control", "ratio")}
+    same_seed = {(f"same_seed_{name}", kind, "pairs") for name in ("ssim", "psnr") for kind in ("target", "control")}
+    assert found == paired | data | same_seed | {("drift", "control", "ratio")}
 
 
 def test_the_similarity_can_be_computed_again_from_the_saved_features(evaluated: RunFolder) -> None:
@@ -153,12 +159,26 @@ def test_tuned_equal_to_base_measures_zero_everywhere_with_p_one(place: Path, tm
     for name, of, kind in [
         ("clip", "difference", "target"),
         ("saturation", "difference", "target"),
+        ("diversity", "difference", "target"),
+        ("memorisation", "difference", "target"),
+        ("vendi", "difference", "control"),
         ("drift", "ratio", "control"),
     ]:
         result = find(results, name, of, kind)  # type: ignore[arg-type]
         assert result is not None
         assert (result.value, result.interval) == (0.0, (0.0, 0.0))
         assert result.p in (1.0, None)
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_training_pictures_are_compared_mirrored_where_training_flipped_them(
+    place: Path, tmp_path: Path, flip: bool
+) -> None:
+    run = make_run(place, tmp_path / "run", flip=flip, prompts=TARGET[:1], control_prompts=(), images_per_prompt=1)
+    tuned = find(evaluate(run, ["memorisation"]), "memorisation", "tuned")
+    assert tuned is not None
+    assert tuned.details["mirrored_too"] is flip
+    assert tuned.details["training_pictures"] == 2
 
 
 def test_pictures_of_other_settings_are_not_paired(evaluated: RunFolder, tmp_path: Path) -> None:
@@ -192,7 +212,7 @@ def test_a_run_without_weights_is_refused(place: Path, tmp_path: Path) -> None:
 def test_without_the_automatic_judge_the_rest_is_measured_with_one_warning(place: Path, tmp_path: Path) -> None:
     run = make_run(place, tmp_path / "run", prompts=TARGET[:1], control_prompts=(), judge="auto")
     for _ in range(2):
-        assert {result.name for result in evaluate(run)} == {"saturation"}
+        assert {result.name for result in evaluate(run)} == {"saturation", "same_seed_ssim", "same_seed_psnr"}
     (warning,) = run.record["warnings"]
     assert "not measured" in warning
 

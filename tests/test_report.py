@@ -111,6 +111,26 @@ def test_pictures_of_64_pixels_travel_without_loss(run: RunFolder, page: Page) -
     assert any(image.size == original.size and image.tobytes() == original.tobytes() for image in found)
 
 
+def test_every_number_is_in_a_table(run: RunFolder, page: Page) -> None:
+    for result in run.metrics:
+        assert f"{result['name']}{result['prompt_set']}{result['of']}" in page.said()
+
+
+def test_the_nearest_training_pictures_are_shown_beside_what_was_drawn(
+    run: RunFolder, page: Page, tmp_path: Path
+) -> None:
+    alternatives = [attributes.get("alt") or "" for tag, attributes in page.elements if tag == "img"]
+    assert alternatives.count("The nearest training picture") == 6
+    assert "of the tuned model lie nearer to a training picture than" in page.said()
+    gone = copied(run, tmp_path / "gone")
+    (gone.path / "config.yaml").write_text(
+        (gone.path / "config.yaml").read_text("utf-8").replace("run-data", "gone-data"), "utf-8"
+    )
+    without = Page(write_report(gone))
+    assert "The nearest training picture" not in {str(each.get("alt")) for _, each in without.elements}
+    assert "of the tuned model lie nearer to a training picture than" in without.said()
+
+
 def test_the_slider_can_be_used_with_the_keyboard(page: Page) -> None:
     (slider,) = [each for tag, each in page.elements if tag == "input" and each.get("type") == "range"]
     assert slider["aria-label"]

@@ -6,11 +6,10 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats as scipy_stats
 
 from brushwork.errors import UserError
-from brushwork.statistics import cluster_bootstrap, holm, mcnemar_test, sign_flip_test, wilson_interval
-
-scipy_stats = pytest.importorskip("scipy.stats")
+from brushwork.statistics import cluster_bootstrap, holm, mcnemar_test, sign_flip_test, smallest_p, wilson_interval
 
 DIFFERENCES = np.random.default_rng(3).normal(0.3, 1.0, 11)
 
@@ -130,3 +129,28 @@ def test_holm_equals_the_textbook_example() -> None:
     np.testing.assert_allclose(holm([0.9, 0.8]), [1.0, 1.0])
     assert holm([0.2]).tolist() == [0.2]
     assert holm([]).tolist() == []
+
+
+def test_mcnemar_of_many_thousands_does_not_overflow() -> None:
+    assert mcnemar_test(3000, 3000) == 1.0
+    assert mcnemar_test(2900, 3100) == pytest.approx(scipy_stats.binomtest(2900, 6000).pvalue, rel=1e-9)
+
+
+@pytest.mark.parametrize("bad", [[0.1, 1.2], [-0.1], [math.nan], [[0.1]]])
+def test_holm_of_what_is_no_p_value_is_refused(bad: list[float]) -> None:
+    with pytest.raises(UserError, match="p_values"):
+        holm(bad)
+
+
+@pytest.mark.parametrize("n", [9, 40])
+def test_the_order_of_the_prompts_changes_nothing_at_all(n: int) -> None:
+    values = np.random.default_rng(2).normal(0.2, 1, n)
+    rows = [[each] for each in values]
+    assert sign_flip_test(values[::-1]) == sign_flip_test(values)
+    assert cluster_bootstrap(rows[::-1]) == cluster_bootstrap(rows)
+    assert cluster_bootstrap({f"prompt {place}": row for place, row in enumerate(rows)}) == cluster_bootstrap(rows)
+
+
+def test_five_prompts_cannot_be_significant() -> None:
+    assert [smallest_p(n) for n in (1, 5, 6, 15)] == [1.0, 0.0625, 0.03125, 2**-14]
+    assert smallest_p(21) == 1 / 100_001

@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING
 from brushwork import images
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from PIL.Image import Image
 
     from brushwork.config import PluginSettings
     from brushwork.values import Source
+
+
+REFERENCES = 5_000
+"""At most so many training pictures are measured beside the drawn ones; copies of others are not found."""
 
 
 def pictures(data: PluginSettings, limit: int) -> Iterator[tuple[str, Image]]:
@@ -27,14 +31,29 @@ def pictures(data: PluginSettings, limit: int) -> Iterator[tuple[str, Image]]:
     Raises:
         DataError: The data is not there any more, or a picture is broken.
     """
+    source: Source = data.build()
+    for index in spread(getattr(source, "distinct", len(source)), limit):
+        yield _square(source, index, data)
+
+
+def _square(source: Source, index: int, data: PluginSettings) -> tuple[str, Image]:
     from PIL import Image
 
-    source: Source = data.build()
     resolution, background = data.resolution, data.background  # type: ignore[attr-defined]  # every source of images has them
-    for index in spread(getattr(source, "distinct", len(source)), limit):
-        sample = source[index]
-        image = images.decode(sample.image.read(), background, sample.name)
-        yield sample.caption, Image.fromarray(images.square(image, resolution, centre=True, flip=False))
+    sample = source[index]
+    image = images.decode(sample.image.read(), background, sample.name)
+    return sample.caption, Image.fromarray(images.square(image, resolution, centre=True, flip=False))
+
+
+def references(data: PluginSettings, places: Sequence[int], count: int) -> list[Image]:
+    """Return those at some places of ``pictures(data, REFERENCES)``; none when these are no longer ``count``.
+
+    Raises:
+        DataError: The data is not there any more, or a picture is broken.
+    """
+    source: Source = data.build()
+    every = spread(getattr(source, "distinct", len(source)), REFERENCES)
+    return [_square(source, every[place], data)[1] for place in places] if len(every) == count else []
 
 
 def spread(count: int, limit: int) -> list[int]:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 MINI_CLIP = Path(__file__).parent / "assets" / "mini-clip"
 DEFAULT_JUDGE = "openai/clip-vit-base-patch32"
+LUMINANCE_SIDE = 256
 EOS_TRAP = 0.99999
 """Texts whose features agree beyond this are the same to the model: its end-of-text token id is wrong."""
 
@@ -53,7 +54,7 @@ class Encoder(Protocol):
         """A hash of how it prepares a picture."""
 
     def encode_images(self, images: Sequence[Image]) -> Features:
-        """Return (N, D)."""
+        """Return (N, D), or (N, H, W) where features are pictures."""
 
 
 class Colour:
@@ -72,6 +73,21 @@ def _saturation_and_value(pixels: NDArray[np.uint8]) -> tuple[float, float]:
     low = pixels.min(axis=2)
     saturation = np.divide(high - low, high, out=np.zeros_like(high), where=high > 0)
     return float(saturation.mean()), float(high.mean() / 255)
+
+
+class Luminance:
+    """The picture itself in grey (ITU-R 601), 0 to 255, made smaller by a whole number to about 256 pixels.
+
+    The reduction is what the authors of SSIM advise for it: their window is meant for pictures seen as a whole.
+    """
+
+    name, revision, preprocessing = "luminance", "1", "grey-256"
+
+    def encode_images(self, images: Sequence[Image]) -> Features:
+        """Return (N, H, W); all pictures have one size."""
+        grey = [image.convert("L") for image in images]
+        smaller = [each.reduce(max(1, round(min(each.size) / LUMINANCE_SIDE))) for each in grey]
+        return np.stack([np.asarray(each, np.float32) for each in smaller])
 
 
 @dataclass(frozen=True)

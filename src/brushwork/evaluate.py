@@ -16,7 +16,7 @@ import numpy as np
 
 from brushwork import contact, registry
 from brushwork.devices import resolve_device
-from brushwork.encoders import Clip, Colour, load_clip, resolve_judge, without_judge
+from brushwork.encoders import Clip, Colour, Luminance, load_clip, resolve_judge, without_judge
 from brushwork.errors import DataError, ModelError
 from brushwork.features import FeatureStore
 from brushwork.metrics import Drawn
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from brushwork.pairs import Plan
     from brushwork.progress import Advance
     from brushwork.runs import RunFolder
-
-REFERENCES = 256
-"""At most so many training pictures are looked at as references."""
 
 
 def evaluate(run: RunFolder, metrics: Sequence[str] = (), *, out: Path | None = None) -> list[Result]:
@@ -94,7 +91,7 @@ def _measure(
     check_pairs(folder)
     results: list[Result] = []
     facts: dict[str, Any] = {"features": [], "texts_cut": []}
-    encoders: dict[str, Encoder | None] = {"clip": judge, "colour": Colour()}
+    encoders: dict[str, Encoder | None] = {"clip": judge, "colour": Colour(), "luminance": Luminance()}
     for needed in dict.fromkeys(metric.NEEDS for _, metric in chosen):
         encoder = encoders[needed]
         if encoder is None:
@@ -122,6 +119,8 @@ def encode(folder: Path, planned: Plan, encoder: Encoder, config: Config) -> tup
     texts, cut = _texts(planned, encoder)
     saved: dict[str, NDArray[Any]] = {}
     references, saved["references"] = _references(store, config)
+    flipped = isinstance(encoder, Clip) and references is not None and getattr(config.data, "random_flip", False)
+    mirrored = _references(store, config, mirrored=True)[0] if flipped else None
     sets = []
     with bar(f"measuring by {encoder.name}", len(SIDES) * len(planned.requests)) as advance:
         for prompt_set, shown, names in planned.prompt_sets:
@@ -129,13 +128,15 @@ def encode(folder: Path, planned: Plan, encoder: Encoder, config: Config) -> tup
             sides = {}
             for side in SIDES:
                 flat, hashes = store.of(_open(folder / side, names, advance))
-                sides[side] = flat.reshape(*shape, -1)
+                sides[side] = flat.reshape(*shape, *flat.shape[1:])
                 saved[f"{prompt_set}_{side}"] = np.array(hashes).reshape(shape)
             reads = np.stack([texts[text] for text in shown]) if texts else None
             if reads is not None:
                 saved[f"{prompt_set}_texts"] = reads
             about = (encoder.name, encoder.revision, config.validation.seed)
-            sets.append(Drawn(shown, prompt_set, sides["base"], sides["tuned"], reads, references, *about))
+            sets.append(
+                Drawn(shown, prompt_set, sides["base"], sides["tuned"], reads, references, *about, mirrored=mirrored)
+            )
     store.save(**saved)
     return sets, cut
 
@@ -158,10 +159,18 @@ def _open(folder: Path, names: Sequence[str], advance: Advance) -> Iterator[Imag
         advance()
 
 
-def _references(store: FeatureStore, config: Config) -> tuple[Features | None, NDArray[Any]]:
-    """Return the features and hashes of the training pictures; None when the data is not where it was."""
+def _references(store: FeatureStore, config: Config, *, mirrored: bool = False) -> tuple[Features | None, NDArray[Any]]:
+    """Return the features and hashes of the training pictures; None when the data is not where it was.
+
+    None as well for an encoder whose features are pictures: those are compared in pairs only.
+    """
+    from PIL import ImageOps
+
+    if isinstance(store.encoder, Luminance):
+        return None, np.array([], dtype="<U64")
     try:
-        features, hashes = store.of(image for _, image in contact.pictures(config.data, REFERENCES))
+        shown = (image for _, image in contact.pictures(config.data, contact.REFERENCES))
+        features, hashes = store.of(map(ImageOps.mirror, shown) if mirrored else shown)
     except DataError as error:
         note(f"warning: the training pictures are not measured beside the drawn ones: {error}")
         return None, np.array([], dtype="<U64")

@@ -30,6 +30,7 @@ MOST_PROMPTS = {"target": 24, "control": 12}
 MOST_SEEDS, MOST_HEROES = 4, 12
 MOST_SAMPLE_STEPS, MOST_SAMPLE_PROMPTS = 7, 6
 MOST_TRAINING_PICTURES = 48
+MOST_COPIES = 6
 CONTACT_SIDE = 160
 
 NOTICEABLE = 1.03
@@ -92,6 +93,30 @@ def _with_dumbbells(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     if low == high:
         low, high = low - 0.01, high + 0.01
     return [{**row, "dumbbell": dumbbell(row["base"], row["tuned"], low, high)} for row in rows]
+
+
+def copies(run: RunFolder, results: Sequence[Result], sides: Sides) -> list[dict[str, Any]]:
+    """Return the tuned pictures that lie nearest to training pictures, beside those; empty when they are not there."""
+    found = []
+    for name in ("target", "control"):
+        tuned = find(results, "memorisation", "tuned", name)
+        if tuned is None:
+            continue
+        closest, details = tuned.details["closest"], tuned.details
+        drawn = _drawn(run, [each["prompt"] for each in closest])
+        places = [each["training"] for each in closest]
+        try:
+            training = contact.references(run.config.data, places, details["training_pictures"])
+        except UserError:
+            continue
+        for each, image in zip(closest, training, strict=bool(training)):
+            pictures = drawn.get(each["prompt"], [])[each["seed"] : each["seed"] + 1]
+            found += [
+                {**each, "seed": one["seed"], "drawn": _pair(run, one, sides.small)["tuned"], "trained": image}
+                for one in pictures
+            ]
+    found.sort(key=lambda each: -each["similarity"])
+    return [{**each, "trained": data_uri(each["trained"], sides.small)} for each in found[:MOST_COPIES]]
 
 
 def _drawn(run: RunFolder, prompts: Sequence[str]) -> dict[str, list[dict[str, Any]]]:

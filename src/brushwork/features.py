@@ -50,7 +50,7 @@ class FeatureStore:
                 self._known = dict(zip(stored["sha256"].tolist(), stored["features"], strict=True))
 
     def of(self, images: Iterable[Image]) -> tuple[Features, list[str]]:
-        """Return the features (N, D) of pictures, and their hashes."""
+        """Return the features (N, D) of pictures, or (N, H, W), and their hashes."""
         hashes: list[str] = []
         for batch in _batches(images):
             keys = [image_hash(image) for image in batch]
@@ -63,8 +63,10 @@ class FeatureStore:
     def save(self, **also: NDArray[np.generic]) -> None:
         """Write the store; ``also`` names further arrays to keep in it (text features, ...)."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        keys = np.array(sorted(self._known))
-        vectors = np.stack([self._known[key] for key in keys.tolist()])
+        shape = next(reversed(self._known.values())).shape  # others are of pictures of another size, from before
+        known = {key: vector for key, vector in self._known.items() if vector.shape == shape}
+        keys = np.array(sorted(known))
+        vectors = np.stack([known[key] for key in keys.tolist()])
         with replacing(self.path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, sha256=keys, features=vectors, **also)
 

@@ -191,6 +191,21 @@ def drift_sentence(results: Sequence[Result]) -> str | None:
     )
 
 
+def memorisation_sentence(results: Sequence[Result], prompt_set: PromptSet = "target") -> str | None:
+    """Say how many pictures may be copies of training pictures, beside the base's share and what chance gives."""
+    base, tuned = find(results, "memorisation", "base", prompt_set), find(results, "memorisation", "tuned", prompt_set)
+    change = find(results, "memorisation", "difference", prompt_set)
+    if base is None or tuned is None or change is None:
+        return None
+    of = "control prompts" if prompt_set == "control" else "target prompts"
+    return (
+        f"On the {of}, {round(tuned.value * tuned.n)} of {counted(tuned.n, 'picture')} of the tuned model lie nearer "
+        f"to a training picture than 95{NARROW}% of the {grouped(tuned.details['training_pictures'])} training "
+        f"pictures lie to one another; of the base's it is {round(base.value * base.n)} ({_p(change)}). About one in "
+        f"twenty is that near without being a copy."
+    )
+
+
 def method_sentences(evaluation: dict[str, Any]) -> list[str]:
     """Say how it was measured, for the methods section of a thesis."""
     settings, seeds = evaluation["settings"], evaluation["images_per_prompt"]

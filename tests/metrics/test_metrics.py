@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from brushwork import registry
+from brushwork import metrics, registry
 from brushwork.metrics import Drawn, Result, find
 
 RNG = np.random.default_rng(0)
@@ -24,10 +24,17 @@ def drawn(base: np.ndarray, tuned: np.ndarray, prompt_set: str = "target") -> Dr
     return Drawn(prompts, prompt_set, base, tuned, texts, np.abs(unit(10, base.shape[-1])), "encoder", "1")  # type: ignore[arg-type]
 
 
+def features(name: str, prompts: int, seeds: int) -> np.ndarray:
+    """Return what the metric reads: vectors, or small grey pictures."""
+    if registry.load("metrics", name).NEEDS == "luminance":
+        return RNG.uniform(0, 255, (prompts, seeds, 12, 14)).astype(np.float32)
+    return unit(prompts, seeds, 8)
+
+
 @pytest.mark.parametrize("name", registry.names("metrics"))
 @pytest.mark.parametrize("prompt_set", ["target", "control"])
 def test_a_model_that_did_not_change_measures_exactly_no_difference(name: str, prompt_set: str) -> None:
-    base = unit(6, 4, 8)
+    base = features(name, 6, 4)
     results = registry.load("metrics", name).measure(drawn(base, base.copy(), prompt_set))
     for result in results:
         if result.of in ("difference", "ratio"):
@@ -38,7 +45,7 @@ def test_a_model_that_did_not_change_measures_exactly_no_difference(name: str, p
 
 @pytest.mark.parametrize("name", registry.names("metrics"))
 def test_results_are_json_and_come_back_equal(name: str) -> None:
-    results = registry.load("metrics", name).measure(drawn(unit(5, 4, 8), unit(5, 4, 8), "control"))
+    results = registry.load("metrics", name).measure(drawn(features(name, 5, 4), features(name, 5, 4), "control"))
     assert results
     for result in results:
         assert Result.from_dict(json.loads(json.dumps(result.to_dict()))) == result
@@ -47,7 +54,7 @@ def test_results_are_json_and_come_back_equal(name: str) -> None:
 
 @pytest.mark.parametrize("name", registry.names("metrics"))
 def test_the_order_of_the_prompts_does_not_matter(name: str) -> None:
-    given = drawn(unit(6, 4, 8), unit(6, 4, 8), "control")
+    given = drawn(features(name, 6, 4), features(name, 6, 4), "control")
     order = RNG.permutation(6)
     shuffled = Drawn(
         tuple(np.array(given.prompts)[order]), "control", given.base[order], given.tuned[order],
@@ -57,6 +64,12 @@ def test_the_order_of_the_prompts_does_not_matter(name: str) -> None:
     for one, other in zip(measure(given), measure(shuffled), strict=True):
         assert one.value == pytest.approx(other.value, abs=1e-12)
         assert one.p == other.p
+
+
+def test_no_metric_has_the_name_of_a_function_beside_it() -> None:
+    """Importing ``metrics/NAME.py`` would put the module in the place of the function."""
+    assert set(registry.names("metrics")) & set(metrics.__all__) == set()
+    assert all(callable(getattr(metrics, name)) for name in metrics.__all__ if name.islower())
 
 
 def test_find_returns_the_one_that_is_asked_for_or_none() -> None:

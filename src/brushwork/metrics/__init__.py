@@ -1,8 +1,9 @@
 """Metrics: features in, numbers out. One file each; the file name is the registered name.
 
-A metric's module has ``NEEDS`` (the encoder whose features it reads: ``clip`` or ``colour``), ``KIND`` (name, version,
-direction) and ``measure(drawn) -> list[Result]``. The mathematics is in functions over arrays of features, never over
-pictures, so that every number can be computed again from the features that were saved.
+A metric's module has ``NEEDS`` (the encoder it reads: ``clip``, ``colour`` or ``luminance``), ``KIND`` (name, version,
+direction) and ``measure(drawn) -> list[Result]``. The mathematics is in functions over arrays of features, so that
+every number can be computed again from the features that were saved; they lie in ``brushwork.formulas`` and can be
+imported from here.
 
 Shapes: P prompts, N seeds for each prompt, D the width of a feature, R reference pictures.
 """
@@ -14,18 +15,76 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from brushwork.formulas.diversity import pairwise_diversity, vendi_score
+from brushwork.formulas.floors import Floor, noise_floor, not_comparable, permutation_test
+from brushwork.formulas.frechet import frechet_distance, frechet_distance_from_statistics
+from brushwork.formulas.inception import InceptionScore, inception_score
+from brushwork.formulas.kernels import cmmd, kernel_distance
+from brushwork.formulas.memorisation import Copies, find_copies
+from brushwork.formulas.neighbours import precision_recall_density_coverage
+from brushwork.formulas.similarity import (
+    MatrixSummary,
+    clip_score,
+    directional_similarity,
+    leakage,
+    reference_ceiling,
+    reference_similarity,
+    similarity_matrix,
+    summarise_similarity,
+)
+from brushwork.formulas.structure import ms_ssim, psnr, ssim
 from brushwork.statistics import cluster_bootstrap, sign_flip_test
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
     Array = NDArray[np.floating[Any]]
 
+__all__ = [
+    "Copies",
+    "Drawn",
+    "Estimate",
+    "Floor",
+    "InceptionScore",
+    "Kind",
+    "MatrixSummary",
+    "Metric",
+    "PromptSet",
+    "Result",
+    "clip_score",
+    "cmmd",
+    "directional_similarity",
+    "estimate",
+    "find",
+    "find_copies",
+    "frechet_distance",
+    "frechet_distance_from_statistics",
+    "inception_score",
+    "kernel_distance",
+    "leakage",
+    "ms_ssim",
+    "noise_floor",
+    "not_comparable",
+    "of_seeds",
+    "paired",
+    "pairwise_diversity",
+    "permutation_test",
+    "precision_recall_density_coverage",
+    "psnr",
+    "reference_ceiling",
+    "reference_similarity",
+    "similarity_matrix",
+    "ssim",
+    "summarise_similarity",
+    "vendi_score",
+]
+
 PromptSet = Literal["target", "control"]
 Direction = Literal["higher", "lower", "closer"]
-Subject = Literal["base", "tuned", "difference", "ratio", "data"]
+Subject = Literal["base", "tuned", "difference", "ratio", "pairs", "data"]
+"""What a number is about; ``pairs`` is base against tuned at the same seed."""
 
 
 class Kind(NamedTuple):
@@ -51,9 +110,9 @@ class Drawn:
     prompts: tuple[str, ...]
     prompt_set: PromptSet
     base: Array
-    """(P, N, D)"""
+    """(P, N, D); (P, N, H, W) for luminance, whose features are pictures."""
     tuned: Array
-    """(P, N, D)"""
+    """(P, N, D); as base."""
     texts: Array | None
     """(P, D); None when the encoder does not read text."""
     references: Array | None
@@ -62,6 +121,8 @@ class Drawn:
     revision: str
     seed: int = 0
     """Seeds the bootstrap."""
+    mirrored: Array | None = None
+    """(R, D); the references flipped, where training flipped them."""
 
     def result(self, kind: Kind, of: Subject, estimate: Estimate, **details: Any) -> Result:
         """Return a result about this set."""
@@ -111,7 +172,7 @@ class Result:
 class Metric(Protocol):
     """The module of a metric."""
 
-    NEEDS: Literal["clip", "colour"]
+    NEEDS: Literal["clip", "colour", "luminance"]
     KIND: Kind
 
     def measure(self, drawn: Drawn) -> list[Result]:
@@ -129,7 +190,8 @@ def paired(kind: Kind, drawn: Drawn, base: Array, tuned: Array) -> list[Result]:
 
     The difference's ``details`` list every prompt, so that the ones that lost can be named.
     """
-    difference = np.asarray(tuned, np.float64) - np.asarray(base, np.float64)
+    base, tuned = np.asarray(base, np.float64), np.asarray(tuned, np.float64)
+    difference = tuned - base
     by_prompt = difference.mean(axis=1)
     test = sign_flip_test(by_prompt)
     rows = [
@@ -143,6 +205,15 @@ def paired(kind: Kind, drawn: Drawn, base: Array, tuned: Array) -> list[Result]:
         drawn.result(kind, "tuned", estimate(tuned, drawn.seed)),
         replace(change, p=test.p, smallest_p=test.smallest_p),
     ]
+
+
+def of_seeds(kind: Kind, drawn: Drawn, measure: Callable[[Array], float]) -> list[Result]:
+    """Return three results as ``paired`` of a measure of one prompt's seeds (N, D); none for a single seed."""
+    prompts, seeds = drawn.base.shape[:2]
+    if seeds == 1:
+        return []
+    base, tuned = (np.array([[measure(each)] for each in side]) for side in (drawn.base, drawn.tuned))
+    return [replace(result, n=prompts * seeds) for result in paired(kind, drawn, base, tuned)]
 
 
 def find(results: Iterable[Result], name: str, of: Subject, prompt_set: PromptSet = "target") -> Result | None:
