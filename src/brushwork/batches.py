@@ -95,7 +95,7 @@ def batches(examples: Examples, encoder: Encoder, config: Config, start: int, st
 
     loader: torch.utils.data.DataLoader[dict[str, Any]] = torch.utils.data.DataLoader(
         examples,  # type: ignore[arg-type]
-        batch_size=config.train.train_batch_size,
+        batch_size=config.train.batch,
         sampler=range(start, stop),
         num_workers=config.train.dataloader_num_workers,
         collate_fn=_list,
@@ -169,7 +169,7 @@ def held_out_batches(encoder: Encoder, config: Config) -> Iterator[Batch]:
             seed = derive(config.seed, "validation", encoder.data.digests[index], slot)
             noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed))
             rows.append((sample, mean, noise, (slot + 0.5) / validation.loss_timesteps, seed, mask))
-    size = config.train.train_batch_size
+    size = config.train.batch
     for part in (rows[first : first + size] for first in range(0, len(rows), size)):
         captions = [sample.caption for sample, *_ in part]
         yield Batch(
