@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from brushwork.config import Config
+    from brushwork.defaults import Choice
     from brushwork.metrics import Result
     from brushwork.train import Step, Trainer
 
@@ -117,6 +118,8 @@ class Plan:
 
     config: Config
     facts: dict[str, Any]
+    chosen: list[Choice]
+    """What was chosen by rule, each with its reason."""
 
 
 def plan(config: Config) -> Plan:
@@ -140,7 +143,7 @@ def plan(config: Config) -> Plan:
         "trainable_parameters": trainable,
         "trainable_share": round(trainable / _parameters(trainer), 4),
     }
-    return Plan(trainer.config, facts)
+    return Plan(trainer.config, facts, trainer.chosen)
 
 
 def _carry_out(config: Config, folder: Callable[[Config], RunFolder], *, evaluate: bool) -> Run:
@@ -154,6 +157,8 @@ def _carry_out(config: Config, folder: Callable[[Config], RunFolder], *, evaluat
     note(f"loading {config.base}")
     trainer = prepare(config)
     trainer.warnings += warnings
+    for choice in trainer.chosen:
+        note(f"  {choice.reason}")
     run = Run(folder(trainer.config).path)
     seconds = {**run.record.get("seconds", {}), "prepare": time.monotonic() - began}
     with run.locked(), _recording_failure(run):
@@ -204,6 +209,8 @@ def _opening(trainer: Trainer) -> dict[str, Any]:
         "drawn": [{"name": each.prior.name, "count": len(each), "folder": str(each.folder)} for each in trainer.drawn],
         "encoded": trainer.encoded,
         "total_steps": trainer.total_steps,
+        # A run that goes on chooses nothing anew: its configuration has the numbers.
+        **({"chosen": [vars(choice) for choice in trainer.chosen]} if trainer.chosen else {}),
         "trainable_parameters": sum(each.numel() for each in trainer.named.values()),
         "total_parameters": _parameters(trainer),
         "warnings": trainer.warnings,
@@ -235,7 +242,11 @@ def _loop(trainer: Trainer, run: RunFolder) -> None:
     """Consume the steps: log, track, show, and stop between two steps when asked to."""
     began = time.monotonic()
     if not run.steps():
-        run.update(base_validation_loss=trainer.validation_loss())
+        before = trainer.held_out()
+        run.update(
+            base_validation_loss=before.mean if before else None,
+            base_validation_error=before.standard_error if before else None,
+        )
     done = states.point(run)
     steps = trainer.steps(run)
     last: Step | None = None
@@ -253,9 +264,12 @@ def _loop(trainer: Trainer, run: RunFolder) -> None:
                 steps.close()
                 message = f"Stopped after step {step.index}. Go on with: brushwork train --resume --out {run.path}"
                 raise Stopped(message)
-    record = run.record
+    record, best = run.record, trainer.best.record()
+    if best:
+        note(best["told"])
     run.update(
         status="trained",
+        best=best,
         seconds={**record["seconds"], "train": time.monotonic() - began + record["seconds"].get("train", 0.0)},
         peak_memory_bytes=memory.peak(trainer.device),
         images_per_second=_rate(run) if last else record.get("images_per_second"),

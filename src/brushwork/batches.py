@@ -152,6 +152,12 @@ def _masks(masks: Sequence[Tensor | None], device: str) -> Tensor | None:
     return torch.stack([torch.ones_like(given[0]) if mask is None else mask for mask in masks]).to(device)
 
 
+def held_out_pictures(encoder: Encoder, config: Config) -> list[str]:
+    """Return the digest of the picture of each sample that ``held_out_batches`` yields, in its order."""
+    looked_at, slots = encoder.data.held_out[: config.validation.loss_images], config.validation.loss_timesteps
+    return [encoder.data.digests[index] for index in looked_at for _ in range(slots)]
+
+
 def held_out_batches(encoder: Encoder, config: Config) -> Iterator[Batch]:
     """Yield the held-out samples at fixed noise and evenly spaced timesteps: the same in every call."""
     import torch

@@ -34,6 +34,7 @@ LARGEST_FACTOR = 30.0
 BY_OPTIMIZER = {"lion": 1 / 3}
 """What AdamW's rate is multiplied by; optimizers that are not here take it as it is."""
 OWN_RATE = {"prodigy": (1.0, "it finds the rate itself"), "adafactor": (1e-2, "its steps are relative to the weights")}
+NO_RULE = {"muon": "1e-3 to 5e-3 are usual for training from nothing"}
 
 SMALL, LARGE = 100e6, 2e9
 """Denoisers below and above are small (``mini``) and large (SDXL and later)."""
@@ -182,7 +183,11 @@ def warm_up(config: Config, facts: Facts) -> Iterator[Choice]:
 
 
 def rate(config: Config, facts: Facts) -> Iterator[Choice]:
-    """``optimizer.learning_rate``: what is usual for this way of training, scaled to the base's size."""
+    """``optimizer.learning_rate``: what is usual for this way of training, scaled to the base's size.
+
+    Raises:
+        ConfigError: The optimizer is one that nobody fine-tunes with.
+    """
     kind = config.optimizer.type
     if config.optimizer.learning_rate is not None:
         return
@@ -191,6 +196,9 @@ def rate(config: Config, facts: Facts) -> Iterator[Choice]:
         value, because = OWN_RATE[kind]
         yield Choice(key, value, f"learning rate {_short(value)}: {kind}, {because}")
         return
+    if kind in NO_RULE:
+        message = f"optimizer.learning_rate: there is no rule for {kind}. Give a rate; {NO_RULE[kind]}."
+        raise ConfigError(message)
     factor = BY_OPTIMIZER.get(kind, 1.0)
     of = f", times {factor:.2g} for {kind}" if factor != 1 else ""
     if facts.words:

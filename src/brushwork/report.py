@@ -195,6 +195,7 @@ def _facts(config: Config, record: dict[str, Any]) -> list[tuple[str, str]]:
         "Device": ", ".join(str(value) for value in device.values()) if isinstance(device, dict) else str(device),
         "Commit": f"{git['commit']}{' with changes' if git.get('changed') else ''}" if git.get("commit") else "",
         "Versions": ", ".join(f"{name} {version}" for name, version in (record.get("versions") or {}).items()),
+        "Chosen by rule": "; ".join(choice["reason"] for choice in record.get("chosen", [])),
         "Started": record.get("started") or "",
         "Finished": record.get("finished") or "",
     }
