@@ -165,7 +165,7 @@ def test_the_rank_goes_with_the_data_where_there_is_one() -> None:
 
 
 def test_a_warm_up_that_does_not_fit_the_steps_of_the_rules_is_refused() -> None:
-    with pytest.raises(ConfigError, match="lr_warmup_steps is 500 but train.max_train_steps is only 400"):
+    with pytest.raises(ConfigError, match=r"lr_warmup_steps is 500 but train.max_train_steps is only 400"):
         resolve(tree("lora", "optimizer.lr_warmup_steps=500"), replace(SD, pictures=10))
 
 
@@ -197,9 +197,7 @@ def test_the_best_state_is_kept_only_where_the_loss_can_tell() -> None:
         ("train.keep_best=true", replace(SD, comparable=False), r"keep_best=true: the loss of denoising does not mean"),
     ],
 )
-def test_a_choice_that_was_asked_for_and_cannot_be_made_is_an_error(
-    override: str, facts: Facts, message: str
-) -> None:
+def test_a_choice_that_was_asked_for_and_cannot_be_made_is_an_error(override: str, facts: Facts, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         resolve(tree("lora", override), facts)
 
@@ -226,8 +224,9 @@ def test_a_dry_run_says_what_was_chosen_and_why(
     assert cli.run(run(tiny_sd, tiny_data, "--dry-run", "--json")) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["config"]["method"]["rank"] == 16
-    assert {"key": "method.rank", "value": 16} == {
-        key: value for key, value in printed["chosen"][-2].items() if key != "reason"
+    assert {key: value for key, value in printed["chosen"][-2].items() if key != "reason"} == {
+        "key": "method.rank",
+        "value": 16,
     }
 
 

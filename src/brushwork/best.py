@@ -4,9 +4,9 @@
     best.see(100, by_picture(losses, data.digests))     # after every validation
     best.taken                                          # whether the last state is worse by more than noise
 
-Held-out pictures see the same noise at the same timesteps in every validation, so the differences between two states are
-paired by picture; whether they are more than noise is asked of the exact sign-flip test. A state that is merely a little
-lower by chance therefore never wins over a later one, which has learnt more.
+Held-out pictures see the same noise at the same timesteps in every validation, so the differences between two states
+are paired by picture; whether they are more than noise is asked of the exact sign-flip test. A state that is merely a
+little lower by chance therefore never wins over a later one, which has learnt more.
 """
 
 from __future__ import annotations
@@ -142,8 +142,8 @@ class Best:
         if self.step == self.last_step:
             return f"The weights are the last ones, after step {self.last_step}: no validation loss was lower."
         return (
-            f"The weights are the last ones, after step {self.last_step}: step {self.step} had a lower validation loss, "
-            f"but by no more than noise."
+            f"The weights are the last ones, after step {self.last_step}: step {self.step} had a lower validation "
+            f"loss, but by no more than noise."
         )
 
 

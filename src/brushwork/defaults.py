@@ -177,7 +177,8 @@ def warm_up(config: Config, facts: Facts) -> Iterator[Choice]:
     if facts.words:
         yield Choice(key, 0, "no warm-up: usual for a word")
     else:
-        count = min(total // WARM_UP_SHARE, LONGEST_WARM_UP)
+        left = total - (config.optimizer.lr_decay_steps or 0)
+        count = max(0, min(total // WARM_UP_SHARE, LONGEST_WARM_UP, left))
         reason = f"{count} steps of warm-up: a twentieth of {total:,}, at most {LONGEST_WARM_UP}"
         yield Choice(key, count, reason)
 
@@ -255,7 +256,8 @@ def keep_best(config: Config, facts: Facts) -> Iterator[Choice]:
     problem = _unfit(config, facts)
     if problem and (asked is True or patience is not None):
         name = "train.keep_best=true" if asked is True else "train.early_stopping_patience"
-        raise ConfigError(f"{name}: {problem[0]}.\n{problem[1]}")
+        message = f"{name}: {problem[0]}.\n{problem[1]}"
+        raise ConfigError(message)
     if asked != "auto":
         return
     if problem:

@@ -131,10 +131,10 @@ def _lead(config: Config, record: dict[str, Any], steps: Sequence[dict[str, Any]
     count = record.get("data", {}).get("count")
     pictures = wording.counted(count, "picture") if count else "the pictures"
     method = METHODS.get(config.method.type, config.method.type)
-    source = _short(getattr(data, "path", data.type))
+    source, batch = _short(getattr(data, "path", data.type)), config.train.effective_batch
     return (
         f"{_short(config.base)} was fine-tuned with {method} on {pictures} of {source}, "
-        f"{wording.counted(len(steps), 'step')} of batch {config.train.effective_batch}, and drawn before and after at identical seeds."
+        f"{wording.counted(len(steps), 'step')} of batch {batch}, and drawn before and after at identical seeds."
     )
 
 

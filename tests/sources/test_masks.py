@@ -102,7 +102,7 @@ def test_a_column_of_another_name_is_named() -> None:
     assert whites(build(mask_column="outline")) == [3, None, 5]
     with pytest.raises(DataError, match=r"data.mask_column: .* has no column 'outlin'. Did you mean outline\?"):
         build(mask_column="outlin")
-    with pytest.raises(DataError, match="photos has no masks. The mask of cat.jpg is cat-masklabel.png"):
+    with pytest.raises(DataError, match=r"photos has no masks. The mask of cat.jpg is cat-masklabel.png"):
         build()
 
 
@@ -137,7 +137,7 @@ def test_masks_in_two_places_are_refused() -> None:
 def test_a_mask_of_another_size_is_refused() -> None:
     folder = table()
     Image.new("L", (4, 4), 255).save(folder / "masks" / "a.png")
-    with pytest.raises(DataError, match="the mask of photos/a.png is 4x4 but the picture is 8x8"):
+    with pytest.raises(DataError, match=r"the mask of photos/a.png is 4x4 but the picture is 8x8"):
         build().verify()
 
 
@@ -189,7 +189,7 @@ def test_masks_of_a_saved_data_set_that_are_not_there_are_missed() -> None:
 
 def test_a_data_set_without_such_a_column_has_no_masks() -> None:
     save_dataset([half(3), None, None], "outline")
-    with pytest.raises(DataError, match="saved has no column of masks. Its columns: image, text, outline"):
+    with pytest.raises(DataError, match=r"saved has no column of masks. Its columns: image, text, outline"):
         build("saved")
     assert whites(build("saved", mask_column="outline")) == [3, None, None]
 

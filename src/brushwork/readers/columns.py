@@ -53,7 +53,9 @@ def usual(names: Sequence[str], asked: str | None, wanted: Wanted) -> list[str]:
 def unused_masks(names: Sequence[str], where: str) -> list[str]:
     """Say that there are masks that nobody asked for."""
     found = usual(names, None, MASKS)
-    return [f"{where} has a column of masks, {found[0]}, which is not used. To use it: data.masks=true."] if found else []
+    return (
+        [f"{where} has a column of masks, {found[0]}, which is not used. To use it: data.masks=true."] if found else []
+    )
 
 
 def choose(columns: Sequence[str], candidates: Sequence[str], asked: str | None, wanted: Wanted, where: str) -> str:

@@ -88,8 +88,9 @@ def _mask_column(table: Path, names: Sequence[str], asked: str | None) -> str | 
 def _masks(table: Path, column: str, rows: Sequence[tuple[int, dict[str, Any]]]) -> dict[int, str]:
     """Return the file of each row's mask; a row without one is a picture that counts wholly."""
     found = {
-        place: _path(table, line, row[column]) for place, (line, row) in enumerate(rows) if row.get(column) is not None
-        and row[column] != ""
+        place: _path(table, line, row[column])
+        for place, (line, row) in enumerate(rows)
+        if row.get(column) is not None and row[column] != ""
     }
     if not found:
         message = f"{table}: the column {column} names no mask in any row. Leave data.masks out, or fill it in."

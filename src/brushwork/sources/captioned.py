@@ -254,7 +254,9 @@ def _from_folder(folder: Path, files: Sequence[str], config: Config) -> FileRows
         message = f"data.captions=metadata: {folder} has none of {', '.join(metadata.NAMES)}."
         raise DataError(message)
     if table is None or config.captions in ("txt", "caption"):
-        _refuse(config, f"the captions of {config.path} are in text files", "image_column", "caption_column", "mask_column")
+        _refuse(
+            config, f"the captions of {config.path} are in text files", "image_column", "caption_column", "mask_column"
+        )
         suffixes = folders.CAPTIONS if config.captions == "auto" else (f".{config.captions}",)
         return folders.read(folder, files, suffixes)
     if config.captions == "auto":
