@@ -72,7 +72,7 @@ def test_repeated_blocks_are_compiled_in_place(plain: list[float], tiny_sd: Path
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning", "ignore:The .grad attribute:UserWarning")
 def test_compiled_blocks_learn_the_same(
     plain: list[float], tiny_sd: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,8 +36,7 @@ def command(
 ) -> None:
     """Train on a data set, then measure and report.
 
-    A recipe is a YAML file; key.path=value changes single keys of it, and the options change the commonest ones. Steps,
-    rates, rank and batch that nobody gives are chosen by rule and printed with their reasons.
+    A recipe is a YAML file; key.path=value changes single keys. Steps, rate and rank are chosen by rule unless given.
 
     \b
     brushwork train --base mini --data engravings --steps 300
