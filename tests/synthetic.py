@@ -44,7 +44,7 @@ def make_run(
         {"data": {"path": str(data), "resolution": side}, "method": "lora"},
         base="mini",
         validation={"prompts": tuple(target), "control_prompts": tuple(control), "images_per_prompt": seeds},
-        train={"max_train_steps": STEPS},
+        train={"max_train_steps": STEPS, "train_batch_size": 4},
         **settings,
     )
     run = RunFolder.create(config, out)

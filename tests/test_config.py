@@ -68,8 +68,9 @@ class TestPrecedence:
     def test_defaults_preset_recipe_argument_override(self, tmp_path: Path) -> None:
         recipe = tmp_path / "recipe.yaml"
         recipe.write_text("data: photos/\nmethod: full\noptimizer: {learning_rate: 0.1}\nseed: 1\n")
-        assert load(MINIMAL).optimizer.learning_rate == 1e-4
-        assert load(MINIMAL, method="full").optimizer.learning_rate == 1e-5
+        assert load(MINIMAL).optimizer.learning_rate is None
+        assert load(MINIMAL).optimizer.adam_weight_decay == 1e-2
+        assert load(MINIMAL, method="textual-inversion").optimizer.adam_weight_decay == 0.0
         assert load(recipe).optimizer.learning_rate == 0.1
         assert load(recipe, seed=2).seed == 2
         assert load(recipe, seed=2, overrides=["seed=3", "seed=4"]).seed == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,18 @@ def test_repeated_blocks_are_compiled_in_place(plain: list[float], tiny_sd: Path
     assert compiled == {"BasicTransformerBlock"}
     with torch.compiler.set_stance("force_eager"):
         assert [step.loss for step in trainer.steps()] == pytest.approx(plain, rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning", "ignore:The .grad attribute:UserWarning")
+def test_compiled_blocks_learn_the_same(
+    plain: list[float], tiny_sd: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced and differentiated as for the real compiler, which would take minutes to write C++ of it."""
+    compiled = functools.partialmethod(torch.nn.Module.compile, backend="aot_eager")
+    monkeypatch.setattr(torch.nn.Module, "compile", compiled)
+    trainer = prepare(make_config(tiny_sd, tiny_data, compile=True))
+    assert [step.loss for step in trainer.steps()] == pytest.approx(plain, rel=1e-5)
 
 
 @pytest.mark.parametrize("option", ["channels_last", "compile"])

@@ -160,7 +160,9 @@ def test_an_optimizer_learns_and_goes_on_exactly_from_a_checkpoint(name: str, tm
 
 def test_schedule_free_weights_at_rest_are_those_of_its_evaluation_mode() -> None:
     parameter = torch.nn.Parameter(torch.ones(4))
-    optimizer = optim.build(OptimizerConfig(type="schedulefree"), [ParameterGroup("denoiser", {"w": parameter})])
+    optimizer = optim.build(
+        OptimizerConfig(type="schedulefree", learning_rate=1e-4), [ParameterGroup("denoiser", {"w": parameter})]
+    )
     for _ in range(3):
         parameter.square().sum().backward()
         optimizer.step()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from brushwork.config import Config
+    from brushwork.defaults import Choice
     from brushwork.metrics import Result
     from brushwork.train import Step, Trainer
 
@@ -118,7 +119,7 @@ def _same_batch(run: Run) -> Config:
         ConfigError: They cannot share it equally.
     """
     config, now = run.config, processes.size()
-    size, own = config.train.train_batch_size, config.train.gradient_accumulation_steps
+    size, own = config.train.batch, config.train.gradient_accumulation_steps
     total = run.record.get("effective_batch", size * own) // size
     if total % now:
         possible = [str(count) for count in range(1, total + 1) if total % count == 0]
@@ -137,6 +138,8 @@ class Plan:
 
     config: Config
     facts: dict[str, Any]
+    chosen: list[Choice]
+    """What was chosen by rule, each with its reason."""
 
 
 def plan(config: Config) -> Plan:
@@ -160,7 +163,7 @@ def plan(config: Config) -> Plan:
         "trainable_parameters": trainable,
         "trainable_share": round(trainable / _parameters(trainer), 4),
     }
-    return Plan(trainer.config, facts)
+    return Plan(trainer.config, facts, trainer.chosen)
 
 
 def _carry_out(config: Config, folder: Callable[[Config], RunFolder], *, evaluate: bool) -> Run:
@@ -176,6 +179,8 @@ def _carry_out(config: Config, folder: Callable[[Config], RunFolder], *, evaluat
         note(f"loading {config.base}")
         trainer = prepare(config)
         trainer.warnings += warnings
+        for choice in trainer.chosen:
+            note(f"  {choice.reason}")
         run = Run(world.decide(folder(trainer.config).path if world.is_main else None))
         if world.is_main:
             seconds = {**run.record.get("seconds", {}), "prepare": time.monotonic() - began}
@@ -233,6 +238,8 @@ def _opening(trainer: Trainer) -> dict[str, Any]:
         "total_steps": trainer.total_steps,
         "processes": trainer.world.size,
         "effective_batch": trainer.step_size,
+        # A run that goes on chooses nothing anew: its configuration has the numbers.
+        **({"chosen": [vars(choice) for choice in trainer.chosen]} if trainer.chosen else {}),
         "trainable_parameters": sum(each.numel() for each in trainer.named.values()),
         "total_parameters": _parameters(trainer),
         "warnings": trainer.warnings,
@@ -266,7 +273,11 @@ def _loop(trainer: Trainer, run: RunFolder) -> None:
     if trainer.world.size > 1:
         note(f"{trainer.world.size} processes, {trainer.step_size} pictures in each step")
     if trainer.world.decide(not run.steps()):
-        run.update(base_validation_loss=trainer.validation_loss())
+        before = trainer.held_out()
+        run.update(
+            base_validation_loss=before.mean if before else None,
+            base_validation_error=before.standard_error if before else None,
+        )
     done = states.point(run)
     steps = trainer.steps(run)
     last: Step | None = None
@@ -284,9 +295,12 @@ def _loop(trainer: Trainer, run: RunFolder) -> None:
                 steps.close()
                 message = f"Stopped after step {step.index}. Go on with: brushwork train --resume --out {run.path}"
                 raise Stopped(message)
-    record = run.record
+    record, best = run.record, trainer.best.record()
+    if best:
+        note(best["told"])
     run.update(
         status="trained",
+        best=best,
         seconds={**record["seconds"], "train": time.monotonic() - began + record["seconds"].get("train", 0.0)},
         peak_memory_bytes=memory.peak(trainer.device),
         images_per_second=_rate(run) if last else record.get("images_per_second"),
@@ -298,7 +312,7 @@ def _loop(trainer: Trainer, run: RunFolder) -> None:
 def _follow(trainer: Trainer, run: RunFolder) -> None:
     """Do this process's share of the steps, whose consumer is the main process."""
     if trainer.world.decide(None):
-        trainer.validation_loss()
+        trainer.held_out()
     with _stop_requests(trainer.world.stop):
         for step in trainer.steps(run):
             if trainer.world.stopping and step.index < trainer.total_steps:

@@ -96,7 +96,7 @@ def batches(examples: Examples, encoder: Encoder, config: Config, start: int, st
 
     loader: torch.utils.data.DataLoader[dict[str, Any]] = torch.utils.data.DataLoader(
         examples,  # type: ignore[arg-type]
-        batch_sampler=join().micro_batches(start, stop, config.train.train_batch_size),  # type: ignore[arg-type]
+        batch_sampler=join().micro_batches(start, stop, config.train.batch),  # type: ignore[arg-type]
         num_workers=config.train.dataloader_num_workers,
         collate_fn=_list,
         pin_memory=encoder.device.startswith("cuda"),
@@ -152,6 +152,12 @@ def _masks(masks: Sequence[Tensor | None], device: str) -> Tensor | None:
     return torch.stack([torch.ones_like(given[0]) if mask is None else mask for mask in masks]).to(device)
 
 
+def held_out_pictures(encoder: Encoder, config: Config) -> list[str]:
+    """Return the digest of the picture of each sample that ``held_out_batches`` yields, in its order."""
+    looked_at, slots = encoder.data.held_out[: config.validation.loss_images], config.validation.loss_timesteps
+    return [encoder.data.digests[index] for index in looked_at for _ in range(slots)]
+
+
 def held_out_batches(encoder: Encoder, config: Config) -> Iterator[Batch]:
     """Yield the held-out samples at fixed noise and evenly spaced timesteps: the same in every call."""
     import torch
@@ -169,7 +175,7 @@ def held_out_batches(encoder: Encoder, config: Config) -> Iterator[Batch]:
             seed = derive(config.seed, "validation", encoder.data.digests[index], slot)
             noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed))
             rows.append((sample, mean, noise, (slot + 0.5) / validation.loss_timesteps, seed, mask))
-    size = config.train.train_batch_size
+    size = config.train.batch
     for part in (rows[first : first + size] for first in range(0, len(rows), size)):
         captions = [sample.caption for sample, *_ in part]
         yield Batch(

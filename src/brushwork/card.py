@@ -49,14 +49,15 @@ def text(run: RunFolder) -> str:
         *(f"- {tag}" for tag in tags),
         "---",
     ]
-    batch = config.train.train_batch_size * config.train.gradient_accumulation_steps
-    seen = record["total_steps"] * record.get("effective_batch", batch)
+    logged = run.steps()
+    done = logged[-1]["index"] if logged else record["total_steps"]
+    seen = done * record.get("effective_batch", config.train.effective_batch)
     body = [
         f"# {run.path.name}",
         (
             f"`{config.base}` fine-tuned with **{config.method.type}** on `{data.path}` ({record['data']['count']} "
-            f"pictures, {record['data']['held_out']} of them held out) for {record['total_steps']} steps, "
-            f"{seen} pictures seen."
+            f"pictures, {record['data']['held_out']} of them held out) for {done} steps, "
+            f"{seen} pictures seen.{_best(record)}"
         ),
         f"The licence of the base model `{config.base}` and the rights to the pictures apply to this model too.",
         "## Use",
@@ -70,6 +71,12 @@ def text(run: RunFolder) -> str:
         ),
     ]
     return "\n".join(header) + "\n\n" + "\n\n".join(body) + "\n"
+
+
+def _best(record: dict[str, Any]) -> str:
+    """Say which state of the run the weights are, where it is not the last one."""
+    best = record.get("best") or {}
+    return f" {best['told']}" if best.get("taken") else ""
 
 
 def _usage(run: RunFolder) -> str:

@@ -115,7 +115,7 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _warm_up_fits(self) -> Config:
-        steps, warm_up = self.train.max_train_steps, self.optimizer.lr_warmup_steps
+        steps, warm_up = self.train.max_train_steps, self.optimizer.lr_warmup_steps or 0
         if steps is not None and warm_up > steps:
             message = f"optimizer.lr_warmup_steps is {warm_up} but train.max_train_steps is only {steps}"
             raise ValueError(message)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from brushwork.config import Config
     from brushwork.sources import ImageSettings
-    from brushwork.values import Family, Sample, Source
+    from brushwork.values import Family, Objective, Sample, Source
 
 SMALLEST_SPLIT = 20
 """Below so many pictures, ``validation_split: auto`` holds none out."""
@@ -98,6 +98,34 @@ def check_token(source: Source, token: str | None) -> None:
             f"method.token: {token!r} is not in {len(lacking)} of {len(source)} captions: {listing(lacking)}.\n"
             f"Write it into them, or let templates do it: data.type=templated data.templates=object"
         )
+        raise ConfigError(message)
+
+
+def at_resolution(config: Config, family: Family) -> Config:
+    """Return the configuration with the resolution that pictures are brought to, which is the base's unless given.
+
+    Raises:
+        ConfigError: It does not fit the base.
+    """
+    data: Any = config.data
+    unit = family.pixels_per_latent
+    if data.resolution is None:
+        data = data.model_copy(update={"resolution": family.resolution})
+    if data.resolution % unit:
+        lower = max(unit, data.resolution // unit * unit)
+        message = (
+            f"data.resolution is {data.resolution}, but {config.base} needs a multiple of {unit}: {lower} or "
+            f"{lower + unit}."
+        )
+        raise ConfigError(message)
+    return config.model_copy(update={"data": data})
+
+
+def check_masks(config: Config, objective: Objective) -> None:
+    """Refuse masks that the objective would not look at."""
+    data: Any = config.data
+    if getattr(data, "masks", False) and not getattr(objective, "uses_masks", False):
+        message = f"data.masks: the objective {config.objective.type} has no use for masks. Leave data.masks out."
         raise ConfigError(message)
 
 

@@ -192,14 +192,17 @@ def validation_sentence(steps: Sequence[dict[str, Any]], record: dict[str, Any])
             else "No validation loss was recorded."
         )
     before = record.get("base_validation_loss")
+    errors, best = _points(steps, "validation_error"), record.get("best")
     place, lowest = min(points, key=lambda point: point[1])
     began = f"was {wording.number(before, 4)} before training and " if before is not None else ""
     ended = f"{wording.number(points[-1][1], 4)} at step {points[-1][0]}"
+    ended += f" (standard error {wording.number(errors[-1][1], 4)} over the pictures)" if errors else ""
     told = f"The loss on held-out pictures {began}is {ended}"
     if place == points[-1][0]:
         return f"{told}, its lowest."
     told += f"; it was lowest, {wording.number(lowest, 4)}, at step {place}."
-    if points[-1][1] < NOTICEABLE * lowest:
+    told += f" {best['told']}" if best else ""
+    if not (best["taken"] if best else points[-1][1] >= NOTICEABLE * lowest):
         return told
     return f"{told} A loss that rises again on pictures never trained on is the sign of learning the others by heart."
 

@@ -29,6 +29,7 @@ def build(config: OptimizerConfig, groups: Sequence[ParameterGroup]) -> torch.op
     """
     import torch
 
+    assert config.learning_rate is not None, "brushwork.defaults chooses it"
     described: list[dict[str, Any]] = [
         {
             "params": list(group.parameters.values()),
@@ -122,7 +123,7 @@ def lr_factor(config: OptimizerConfig, step: int, total: int) -> float:
     The formulas are those of diffusers' ``get_scheduler`` (``warmup_stable_decay``: transformers'). A function of the
     step alone, so there is no state to save. ``lr_end`` is relative to ``learning_rate`` here.
     """
-    warm_up = config.lr_warmup_steps
+    warm_up = config.lr_warmup_steps or 0
     if step < warm_up:
         return step / warm_up
     if config.lr_decay_steps is not None:
@@ -135,6 +136,7 @@ def lr_factor(config: OptimizerConfig, step: int, total: int) -> float:
     if config.lr_scheduler == "cosine_with_restarts":
         return 0.5 * (1 + math.cos(math.pi * ((config.lr_num_cycles * progress) % 1.0))) if progress < 1 else 0.0
     power = 1.0 if config.lr_scheduler == "linear" else config.lr_power
+    assert config.learning_rate is not None, "brushwork.defaults chooses it"
     end = config.lr_end / config.learning_rate
     return end + (1 - end) * math.pow(1 - min(progress, 1.0), power)
 

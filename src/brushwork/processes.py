@@ -212,6 +212,12 @@ class World:
         """Yield this process's part of some work whose results are exchanged."""
         return itertools.islice(work, self.rank, None, self.size)
 
+    def gathered(self, parts: Sequence[Sequence[Work]]) -> list[Work]:
+        """Return the results of ``share``d work, a list for each piece of it, in the order of one process alone."""
+        every = self.exchange(parts)
+        pieces = itertools.chain(*itertools.zip_longest(*every, fillvalue=()))
+        return list(itertools.chain(*pieces))
+
     def micro_batches(self, start: int, stop: int, count: int) -> Iterator[range]:
         """Yield the sample numbers of this process's micro-batches of ``count``: every ``size``-th one."""
         for first in range(start + self.rank * count, stop, count * self.size):

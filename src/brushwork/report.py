@@ -134,7 +134,7 @@ def _lead(config: Config, record: dict[str, Any], steps: Sequence[dict[str, Any]
     count = record.get("data", {}).get("count")
     pictures = wording.counted(count, "picture") if count else "the pictures"
     method = METHODS.get(config.method.type, config.method.type)
-    batch = record.get("effective_batch", config.train.train_batch_size * config.train.gradient_accumulation_steps)
+    batch = record.get("effective_batch", config.train.effective_batch)
     source = _short(getattr(data, "path", data.type))
     return (
         f"{_short(config.base)} was fine-tuned with {method} on {pictures} of {source}, "
@@ -199,6 +199,7 @@ def _facts(config: Config, record: dict[str, Any]) -> list[tuple[str, str]]:
         "Device": ", ".join(str(value) for value in device.values()) if isinstance(device, dict) else str(device),
         "Commit": f"{git['commit']}{' with changes' if git.get('changed') else ''}" if git.get("commit") else "",
         "Versions": ", ".join(f"{name} {version}" for name, version in (record.get("versions") or {}).items()),
+        "Chosen by rule": "; ".join(choice["reason"] for choice in record.get("chosen", [])),
         "Started": record.get("started") or "",
         "Finished": record.get("finished") or "",
     }

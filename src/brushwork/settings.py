@@ -46,7 +46,9 @@ class OptimizerConfig(Settings):
         description="muon is for training from nothing. adamw8bit and lion need the extra bnb, prodigy and "
         "schedulefree those of their names.",
     )
-    learning_rate: PositiveFloat = Field(1e-4, description="The highest rate; the schedule multiplies it.")
+    learning_rate: PositiveFloat | None = Field(
+        None, description="The highest rate; the schedule multiplies it. null: by rule."
+    )
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="How slowly the mean of the gradients forgets.")
     adam_beta2: float = Field(0.999, ge=0, lt=1, description="How slowly the mean of their squares forgets.")
     adam_weight_decay: NonNegativeFloat = Field(1e-2, description="Decoupled from the gradient (AdamW).")
@@ -54,8 +56,8 @@ class OptimizerConfig(Settings):
     lr_scheduler: Literal[
         "constant", "linear", "cosine", "cosine_with_restarts", "polynomial", "warmup_stable_decay"
     ] = Field("constant", description="The course of the rate after the warm-up.")
-    lr_warmup_steps: NonNegativeInt = Field(
-        0, description="Steps over which the rate rises from zero, in any schedule."
+    lr_warmup_steps: NonNegativeInt | None = Field(
+        None, description="Steps over which the rate rises from zero, in any schedule. null: by rule."
     )
     lr_num_cycles: PositiveInt = Field(1, description="How often cosine_with_restarts starts again.")
     lr_decay_steps: PositiveInt | None = Field(
@@ -77,7 +79,7 @@ class OptimizerConfig(Settings):
         if (self.lr_scheduler == "warmup_stable_decay") != (self.lr_decay_steps is not None):
             message = "lr_scheduler warmup_stable_decay and lr_decay_steps belong together; set both or neither"
             raise ValueError(message)
-        if self.type == "prodigy" and self.learning_rate < LEAST_PRODIGY_RATE:
+        if self.type == "prodigy" and self.learning_rate is not None and self.learning_rate < LEAST_PRODIGY_RATE:
             message = (
                 f"type is prodigy, which finds the rate itself and multiplies it by learning_rate; "
                 f"{self.learning_rate:g} would stop it. Set learning_rate=1"
@@ -89,9 +91,15 @@ class OptimizerConfig(Settings):
 class TrainConfig(Settings):
     """How long and how the loop runs."""
 
-    max_train_steps: PositiveInt | None = Field(None, description="Optimizer steps; overrides num_train_epochs.")
-    num_train_epochs: PositiveInt = Field(100, description="Passes over the data when max_train_steps is not given.")
-    train_batch_size: PositiveInt = Field(4, description="Pictures in memory at once, in each process.")
+    max_train_steps: PositiveInt | None = Field(
+        None, description="Optimizer steps; overrides num_train_epochs. null: by num_train_epochs, or by rule."
+    )
+    num_train_epochs: PositiveInt | None = Field(
+        None, description="Passes over the data when max_train_steps is not given. null: by rule."
+    )
+    train_batch_size: PositiveInt | None = Field(
+        None, description="Pictures in memory at once, in each process. null: by rule."
+    )
     gradient_accumulation_steps: PositiveInt = Field(
         1, description="Such batches for each optimizer step, in each process: the effective batch is all of them."
     )
@@ -110,6 +118,16 @@ class TrainConfig(Settings):
     checkpointing_steps: PositiveInt = Field(500, description="Steps between two checkpoints to resume from.")
     checkpoints_total_limit: PositiveInt | None = Field(3, description="Older checkpoints go; null: all are kept.")
     validation_steps: PositiveInt = Field(100, description="Steps between two sample sheets and validation losses.")
+    keep_best: bool | Literal["auto"] = Field(
+        "auto",
+        description="Save the state of the lowest validation loss if the last one's is higher by more than noise; "
+        "auto: where 6 pictures or more are held out.",
+    )
+    early_stopping_patience: PositiveInt | None = Field(
+        None,
+        description="Stop after so many validations in a row that were worse than the best by more than noise; "
+        "null: never.",
+    )
     dataloader_num_workers: NonNegativeInt = Field(0, description="Processes that prepare batches; 0: the loop itself.")
     cache_latents: bool | Literal["auto"] = Field("auto", description="auto: whenever the crop is deterministic.")
     cache_text: bool | Literal["auto"] = Field("auto", description="auto: whenever the text side is frozen.")
@@ -126,7 +144,21 @@ class TrainConfig(Settings):
         if self.gradient_checkpointing_interval != 1 and not self.gradient_checkpointing:
             message = "gradient_checkpointing_interval is set but gradient_checkpointing is false; set it to true"
             raise ValueError(message)
+        if self.early_stopping_patience is not None and self.keep_best is False:
+            message = "early_stopping_patience is set but keep_best is false; leave one of them out"
+            raise ValueError(message)
         return self
+
+    @property
+    def batch(self) -> int:
+        """The pictures in memory at once, which are given or chosen before anything trains."""
+        assert self.train_batch_size is not None, "brushwork.defaults chooses it"
+        return self.train_batch_size
+
+    @property
+    def effective_batch(self) -> int:
+        """The pictures of one optimizer step."""
+        return self.batch * self.gradient_accumulation_steps
 
 
 class ValidationConfig(Settings):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from brushwork import checkpoints
+from brushwork import best, checkpoints
 from brushwork.errors import ModelError
 
 if TYPE_CHECKING:
@@ -38,12 +38,14 @@ def save(trainer: Trainer, run: RunFolder, index: int) -> None:
         "scaler": trainer.scaler.state_dict(),
         "norms": trainer.watch.norms,
         "warnings": trainer.warnings,
+        "best": trainer.best.state(),
         "base": trainer.family.fingerprint,
         "data": trainer.data.fingerprint,
         "step_size": trainer.step_size,
     }
     checkpoints.save(folder(run) / str(index), state)
     checkpoints.keep(folder(run), trainer.config.train.checkpoints_total_limit)
+    best.tidy(run, trainer.best.step)
 
 
 def restore(trainer: Trainer, run: RunFolder) -> int:
@@ -59,6 +61,7 @@ def restore(trainer: Trainer, run: RunFolder) -> int:
         checkpoints.clean(folder(run))
         run.forget_after(done)
     if not done:
+        best.tidy(run, 0)
         return 0
     state = checkpoints.load(folder(run) / str(done))
     for what, now in (("base", trainer.family.fingerprint), ("data", trainer.data.fingerprint)):
@@ -83,4 +86,7 @@ def restore(trainer: Trainer, run: RunFolder) -> int:
         trainer.average.load(state["average"])
     trainer.scaler.load_state_dict(state["scaler"])
     trainer.watch.norms, trainer.warnings = state["norms"], state["warnings"]
+    trainer.best.load(state["best"])
+    best.check(trainer.best, run)
+    best.tidy(run, trainer.best.step)
     return done

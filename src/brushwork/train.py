@@ -19,9 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from brushwork import batches, encoding, execution, families, memory, optim, prior, processes, states
+from brushwork import batches, best, defaults, encoding, execution, families, memory, optim, prior, processes, states
 from brushwork.devices import resolve_dtype
-from brushwork.errors import ConfigError
 from brushwork.runs import replacing
 from brushwork.seeds import derive
 from brushwork.values import Task
@@ -29,6 +28,7 @@ from brushwork.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from pathlib import Path
 
     import torch
     from torch import Tensor, nn
@@ -53,6 +53,8 @@ class Step:
     images_per_second: float
     memory_bytes: int
     validation_loss: float | None = None
+    validation_error: float | None = None
+    """The standard error of the validation loss over the held-out pictures."""
     warning: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -95,43 +97,22 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
         dtype=torch.float32 if method.updates_base else dtype,
         device=device,
     )
-    config = _resolved(config, family)
-    _check(config, family, objective)
+    config = encoding.at_resolution(config, family)
+    encoding.check_masks(config, objective)
     drawn = prior.prepare(config, family, method, draw=encode)  # by the base as it is, before anything changes it
     objective_prepare = getattr(objective, "prepare", None)
     if objective_prepare is not None:
         objective_prepare(family)
+    data = prior.mix(encoding.read(source, config.data, config.seed), drawn)  # type: ignore[arg-type]
+    config, chosen = defaults.resolve(config, defaults.look(family, method, objective, data, config))
+    method = config.method.build()  # which may have been given a rank or a rate
     groups = method.attach(family, config.seed)
     execution.arrange(family.denoiser, config.train)
-    data = prior.mix(encoding.read(source, config.data, config.seed), drawn)  # type: ignore[arg-type]
     processes.join().same(configuration=config.model_dump_json(), base=family.fingerprint, data=data.fingerprint)
     trained = method.trains & {"text_encoder", "embeddings"}
     encoder = encoding.Encoder(config, family, data, text_is_trained=bool(trained), device=device)
     encoded = encoder.fill() if encode else {}
-    return Trainer(config, family, method, objective, groups, encoder, device, dtype, encoded, drawn)
-
-
-def _resolved(config: Config, family: Family) -> Config:
-    """Return the configuration with what depends on the base filled in."""
-    data: Any = config.data
-    if data.resolution is None:
-        data = data.model_copy(update={"resolution": family.resolution})
-    return config.model_copy(update={"data": data})
-
-
-def _check(config: Config, family: Family, objective: Objective) -> None:
-    data: Any = config.data
-    unit = family.pixels_per_latent
-    if data.resolution % unit:
-        lower = max(unit, data.resolution // unit * unit)
-        message = (
-            f"data.resolution is {data.resolution}, but {config.base} needs a multiple of {unit}: {lower} or "
-            f"{lower + unit}."
-        )
-        raise ConfigError(message)
-    if getattr(data, "masks", False) and not getattr(objective, "uses_masks", False):
-        message = f"data.masks: the objective {config.objective.type} has no use for masks. Leave data.masks out."
-        raise ConfigError(message)
+    return Trainer(config, family, method, objective, groups, encoder, device, dtype, encoded, drawn, chosen)
 
 
 @dataclass
@@ -148,6 +129,7 @@ class Trainer:
     dtype: torch.dtype
     encoded: dict[str, int]
     drawn: list[prior.Drawn] = field(default_factory=list)
+    chosen: list[defaults.Choice] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -163,11 +145,11 @@ class Trainer:
         average = functools.partial(optim.MovingAverage, list(self.named.values()), settings.ema_decay)
         self.average = average(settings.ema_device) if settings.use_ema else None
         self.scaler = torch.amp.GradScaler(self.device.split(":")[0], enabled=settings.mixed_precision == "fp16")
+        assert settings.max_train_steps is not None, "brushwork.defaults chooses it"
         self.world = processes.join()
-        self.step_size = settings.train_batch_size * settings.gradient_accumulation_steps * self.world.size
-        seen = settings.num_train_epochs * self.data.epoch
-        self.total_steps = settings.max_train_steps or math.ceil(seen / self.step_size)
+        self.step_size, self.total_steps = settings.effective_batch * self.world.size, settings.max_train_steps
         self.watch = Watch()
+        self.best = best.Best(settings.keep_best is True, settings.early_stopping_patience)
 
     @property
     def data(self) -> Data:
@@ -185,13 +167,13 @@ class Trainer:
         feed = batches.batches(self.examples, self.encoder, self.config, first, stop)
         try:
             for index in range(done + 1, self.total_steps + 1):
+                if self.best.over:
+                    break
                 step = self.step(index, feed)
                 done = index
                 self.warnings += [step.warning] if step.warning else []
                 if self._due(index, self.config.train.validation_steps):
-                    step = replace(step, validation_loss=self.validation_loss())
-                    if run:
-                        self.draw(run, index)
+                    step = self.validate(step, run)
                 if run and self._due(index, self.config.train.checkpointing_steps):
                     states.save(self, run, index)
                     saved = index
@@ -205,7 +187,7 @@ class Trainer:
             raise
 
     def _due(self, index: int, every: int) -> bool:
-        return index % every == 0 or index == self.total_steps
+        return index % every == 0 or index == self.total_steps or self.best.over
 
     def step(self, index: int, feed: Iterator[Batch]) -> Step:
         """Do optimizer step ``index`` (from 1) with the next micro-batches of ``feed``."""
@@ -226,7 +208,7 @@ class Trainer:
                 loss = (per_sample * batch.weights).sum() / total
                 self.scaler.scale(loss).backward()
             losses.append(per_sample.detach())
-        parameters, size = list(self.named.values()), self.config.train.train_batch_size
+        parameters, size = list(self.named.values()), self.config.train.batch
         every = self.world.sum_gradients(parameters, torch.cat(losses).tolist(), size)
         self.scaler.unscale_(self.optimizer)
         norm = optim.clip_gradients(parameters, self.config.optimizer.max_grad_norm)
@@ -295,18 +277,28 @@ class Trainer:
         ):
             return self.family.encode_text(batch.captions)
 
-    def validation_loss(self) -> float | None:
-        """Return the mean loss over the held-out samples at fixed noise and timesteps; None without any."""
+    def validate(self, step: Step, run: RunFolder | None) -> Step:
+        """Measure the held-out loss after a step, keep the state if it is the best so far, and draw the samples."""
+        held_out = self.held_out()
+        if held_out is not None:
+            step = replace(step, validation_loss=held_out.mean, validation_error=held_out.standard_error)
+            if self.best.see(step.index, held_out) and run:
+                self.write(best.folder(run, step.index))
+        if run:
+            self.draw(run, step.index)
+        return step
+
+    def held_out(self) -> best.HeldOut | None:
+        """Return the losses of the held-out pictures at fixed noise and timesteps; None without any."""
         import torch
 
-        losses: list[float] = []
         for module in (self.family.denoiser, *self.family.text_encoders.values()):
             module.eval()
         with torch.no_grad(), self.averaged():
-            for batch in self.world.share(batches.held_out_batches(self.encoder, self.config)):
-                losses += self.losses(batch).tolist()
-        every = list(itertools.chain(*self.world.exchange(losses)))
-        return statistics.fmean(every) if every else None
+            shared = self.world.share(batches.held_out_batches(self.encoder, self.config))
+            losses = [self.losses(batch).tolist() for batch in shared]
+        every = self.world.gathered(losses)
+        return best.by_picture(every, batches.held_out_pictures(self.encoder, self.config))
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -328,8 +320,12 @@ class Trainer:
             samples.draw(run, self.config, self.family, index)
 
     def finish(self, run: RunFolder) -> None:
-        """Write what the method made to ``weights/``, in one step."""
-        with self.averaged(), replacing(run.weights) as temporary:
+        """Write what the method made to ``weights/``."""
+        best.conclude(self.best, run, self.write)
+
+    def write(self, folder: Path) -> None:
+        """Write what the method made to a folder, in one step."""
+        with self.averaged(), replacing(folder) as temporary:
             temporary.mkdir()
             self.family.denoiser.eval()
             self.method.save(self.family, temporary)

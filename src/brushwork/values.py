@@ -209,7 +209,8 @@ class Objective(Protocol):
     """Turns predictions into a loss per sample. Lives in ``objectives/<name>.py``.
 
     It may have ``prepare(family)``, called after loading, for training and for drawing with what was trained: to refuse
-    a base, or to change its noise schedule. ``uses_masks = True`` says that it reads ``Task.mask``.
+    a base, or to change its noise schedule. ``uses_masks = True`` says that it reads ``Task.mask``; ``comparable =
+    True`` that the loss of a sample at fixed noise means the same from beginning to end, so that a state can be best.
     """
 
     def losses(self, task: Task) -> Tensor:

@@ -43,7 +43,7 @@ def test_a_run_is_shown_by_its_path_or_its_name_below_runs(name: str, capsys: py
     assert run(["runs", "show", name]) == 0
     shown = capsys.readouterr().out
     assert "done" in shown
-    assert "learning_rate: 0.0001" in shown
+    assert "adam_weight_decay: 0.01" in shown
 
 
 def test_json_holds_record_metrics_and_configuration(made: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from brushwork.cli import json_option, print_json
 @click.option("--method", help="What to train: a preset such as full or lora.")
 @click.option("--base", help="The model to start from: mini, a folder, a .safetensors file or a hub id.")
 @click.option("--data", help="A folder of pictures with captions, a hub id, or an embedded data set.")
-@click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps.")
+@click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps; default: by rule, from data and method.")
 @click.option("--seed", type=click.IntRange(min=0), help="The seed of everything random.")
 @click.option("--preserve", is_flag=True, help="Train on pictures of the base's own drawing too: it forgets less.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="The run folder; default: below runs/.")
@@ -44,7 +44,7 @@ def command(
 ) -> None:
     """Train on a data set, then measure and report.
 
-    A recipe is a YAML file; key.path=value changes single keys of it, and the options change the commonest ones.
+    A recipe is a YAML file; key.path=value changes single keys. Steps, rate and rank are chosen by rule unless given.
 
     \b
     brushwork train --base mini --data engravings --steps 300
@@ -106,11 +106,14 @@ def _plan(resolved: object, *, as_json: bool) -> None:
     if processes.rank():
         return
     if as_json:
-        print_json({"config": plan.config.model_dump(mode="json"), "plan": plan.facts})
+        chosen = [vars(choice) for choice in plan.chosen]
+        print_json({"config": plan.config.model_dump(mode="json"), "plan": plan.facts, "chosen": chosen})
         return
     click.echo(config.to_yaml(plan.config).rstrip())
     for name, value in plan.facts.items():
         click.echo(f"{name.replace('_', ' '):<24}{value}", err=True)
+    for place, choice in enumerate(plan.chosen):
+        click.echo(f"{'' if place else 'chosen by rule':<24}{choice.reason}", err=True)
 
 
 def _finish(run: object, *, as_json: bool) -> None:

@@ -31,6 +31,7 @@ TEXT_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
 CONVOLUTIONS = ("conv1", "conv2", "conv_shortcut")
 ADAPTER = "brushwork"
 RANK, BLOCK = 16, 32
+"""The rank where none was given or chosen, and OFT's block."""
 ONLY: dict[str, tuple[str, ...]] = {
     "rank": ("lora", "loha", "lokr"),
     "alpha": ("lora", "loha", "lokr"),
@@ -51,7 +52,9 @@ class Config(PluginSettings):
     kind: Literal["lora", "loha", "lokr", "oft"] = Field(
         "lora", description="What lies beside each layer; only lora (with use_dora or not) is read by plain diffusers."
     )
-    rank: PositiveInt = Field(RANK, description="The inner dimension of the update: size and capacity.")
+    rank: PositiveInt | None = Field(
+        None, description="The inner dimension of the update: size and capacity. null: by rule."
+    )
     alpha: PositiveFloat | None = Field(None, description="Default: the rank, so that the update is not rescaled.")
     targets: tuple[str, ...] = Field(ATTENTION, description="Ends of the names of the denoiser's layers.")
     conv_rank: PositiveInt | None = Field(
@@ -80,6 +83,11 @@ class Config(PluginSettings):
             message = f"kind is {self.kind}, whose alpha is a whole number; it is {self.alpha}"
             raise ValueError(message)
         return self
+
+    @property
+    def has_rank(self) -> bool:
+        """Whether this kind has a rank at all."""
+        return self.kind in ONLY["rank"]
 
     def build(self) -> Lora:
         """Build the method."""
@@ -153,23 +161,22 @@ class Lora:
         config, layers = self.config, list(targets)
         if config.kind == "oft":
             return peft.OFTConfig(oft_block_size=config.oft_block_size, r=0, target_modules=layers)
-        alpha = config.alpha or config.rank
+        rank = config.rank or RANK
+        alpha = config.alpha or rank
         patterns: dict[str, Any] = {}
         if config.conv_rank is not None:
             ends = [each for each in targets if each in CONVOLUTIONS]
             patterns = {
                 "rank_pattern": dict.fromkeys(ends, config.conv_rank),
-                "alpha_pattern": dict.fromkeys(ends, alpha * config.conv_rank / config.rank),
+                "alpha_pattern": dict.fromkeys(ends, alpha * config.conv_rank / rank),
             }
         if config.kind == "loha":
-            return peft.LoHaConfig(r=config.rank, alpha=int(alpha), target_modules=layers, **patterns)
+            return peft.LoHaConfig(r=rank, alpha=int(alpha), target_modules=layers, **patterns)
         if config.kind == "lokr":
             factor = config.lokr_factor
-            return peft.LoKrConfig(
-                r=config.rank, alpha=int(alpha), decompose_factor=factor, target_modules=layers, **patterns
-            )
+            return peft.LoKrConfig(r=rank, alpha=int(alpha), decompose_factor=factor, target_modules=layers, **patterns)
         return peft.LoraConfig(
-            r=config.rank,
+            r=rank,
             lora_alpha=alpha,
             lora_dropout=config.dropout,
             init_lora_weights="gaussian",

@@ -28,7 +28,7 @@ class Config(PluginSettings):
     token: str = textual_inversion.TOKEN
     num_vectors: PositiveInt = textual_inversion.VECTORS
     initial_word: str | None = textual_inversion.INITIAL
-    embedding_lr: PositiveFloat | None = Field(None, description="The word's own rate; default: the optimizer's.")
+    embedding_lr: PositiveFloat | None = Field(None, description="The word's own rate. null: by rule.")
     lora: LoraConfig = Field(LoraConfig(), description="The settings of `method: {type: lora}`.")
 
     def build(self) -> Pivotal:

@@ -101,6 +101,7 @@ class Denoising:
     """The error between prediction and target, one number for each sample."""
 
     uses_masks = True
+    comparable = True
 
     def __init__(self, config: Config) -> None:
         self.config = config

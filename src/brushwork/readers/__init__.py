@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from brushwork.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from brushwork.values import ImageBytes
 
@@ -75,16 +75,21 @@ class ImageFile:
 class FileRows:
     """Rows whose pictures are files."""
 
-    def __init__(self, rows: Sequence[tuple[str, Captions]], notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self, rows: Sequence[tuple[str, Captions]], notes: Sequence[str] = (), masks: Mapping[int, str] | None = None
+    ) -> None:
         self._rows = rows
         self.notes = notes
+        self.masks = masks or {}
+        """The files of masks by the number of the row, where a table names them."""
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Row:
         path, captions = self._rows[index]
-        return Row(path, ImageFile(path), first(captions), others=others(captions))
+        mask = ImageFile(self.masks[index]) if index in self.masks else None
+        return Row(path, ImageFile(path), first(captions), mask, others=others(captions))
 
     def captions(self) -> Iterable[str | None]:
         """Yield every picture's first caption in order."""

@@ -44,7 +44,7 @@ class Cell:
             DataError: The row holds no picture.
         """
         cell = self._dataset[self._index][self._column]
-        if cell is None or (cell["bytes"] is None and cell["path"] is None):
+        if _is_empty(cell):
             message = f"{self._name}: the row holds no picture"
             raise DataError(message)
         data: bytes = ImageFile(cell["path"]).read() if cell["bytes"] is None else cell["bytes"]
@@ -57,14 +57,21 @@ class Cell:
 class ArrowRows:
     """Rows of a data set."""
 
-    notes: Sequence[str] = ()
-
-    def __init__(self, dataset: Dataset, image_column: str, caption_column: str, asked: str) -> None:
-        from datasets import Image
-
+    def __init__(
+        self,
+        dataset: Dataset,
+        image_column: str,
+        caption_column: str,
+        asked: str,
+        mask_column: str | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.notes = notes
         plain = dataset.with_format(None)
-        self._images = plain.select_columns([image_column]).cast_column(image_column, Image(decode=False))
+        self._images = _encoded(plain, image_column)
         self._texts = plain.select_columns([caption_column])
+        self._masks = _encoded(plain, mask_column) if mask_column else None
+        self._mask_column = mask_column or ""
         self._image_column, self._caption_column, self._asked = image_column, caption_column, asked
 
     def __len__(self) -> int:
@@ -74,13 +81,29 @@ class ArrowRows:
         name = f"{self._asked}[{index}]"
         captions = clean_all(self._texts[index][self._caption_column], name)
         picture = Cell(self._images, self._image_column, index, name)
-        return Row(name, picture, first(captions), others=others(captions))
+        return Row(name, picture, first(captions), self.mask(index), others=others(captions))
+
+    def mask(self, index: int) -> Cell | None:
+        """Return a row's mask; None where it has none."""
+        if self._masks is None or _is_empty(self._masks[index][self._mask_column]):
+            return None
+        return Cell(self._masks, self._mask_column, index, f"the mask of {self._asked}[{index}]")
 
     def captions(self) -> Iterator[str | None]:
         """Yield every picture's first caption in order, read in batches."""
         for start in range(0, len(self), BATCH):
             batch = self._texts[start : start + BATCH][self._caption_column]
             yield from (first(clean_all(cell, f"{self._asked}[{start + i}]")) for i, cell in enumerate(batch))
+
+
+def _encoded(dataset: Dataset, column: str) -> Dataset:
+    from datasets import Image
+
+    return dataset.select_columns([column]).cast_column(column, Image(decode=False))
+
+
+def _is_empty(cell: dict[str, Any] | None) -> bool:
+    return cell is None or (cell["bytes"] is None and cell["path"] is None)
 
 
 def is_saved(folder: Path) -> bool:
@@ -146,16 +169,27 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def rows(dataset: Dataset, image_column: str | None, caption_column: str | None, where: str) -> ArrowRows:
-    """Find the columns of pictures and captions.
+def rows(
+    dataset: Dataset,
+    image_column: str | None,
+    caption_column: str | None,
+    where: str,
+    mask_column: str | None = None,
+    *,
+    masks: bool = False,
+) -> ArrowRows:
+    """Find the columns of pictures and captions, and of masks if they are wanted.
 
     Raises:
         DataError: A column is missing, of the wrong type, or several could be meant.
     """
     features = dataset.features
+    pictures = [name for name, feature in features.items() if _holds_images(feature)]
+    named = [name for name in columns.usual(list(features), mask_column, columns.MASKS) if name in pictures]
+    mask = columns.choose(list(features), named, mask_column, columns.MASKS, where) if masks else None
     image = columns.choose(
         list(features),
-        [name for name, feature in features.items() if _holds_images(feature)],
+        [name for name in pictures if name != mask],
         image_column,
         columns.IMAGES,
         where,
@@ -167,7 +201,12 @@ def rows(dataset: Dataset, image_column: str | None, caption_column: str | None,
         columns.CAPTIONS,
         where,
     )
-    return ArrowRows(dataset, image, caption, where)
+    notes = [] if masks else columns.unused_masks([name for name in pictures if name != image], where)
+    found = ArrowRows(dataset, image, caption, where, mask, notes)
+    if mask and all(found.mask(index) is None for index in range(len(found))):
+        message = f"{where}: the column {mask} holds no mask in any row. Leave data.masks out, or fill it in."
+        raise DataError(message)
+    return found
 
 
 def _holds_text(feature: Any) -> bool:

@@ -36,6 +36,26 @@ CAPTIONS = Wanted(
 )
 IMAGES = Wanted("pictures", "data.image_column", (("image",), ("img", "picture", "photo", "jpg", "png", "webp")))
 FILES = Wanted("file names", "data.image_column", (("file_name",), ("filename", "file", "path", "image", "image_path")))
+MASKS = Wanted(
+    "masks",
+    "data.mask_column",
+    (("mask",), ("masks", "mask_image", "mask_file_name", "mask_file", "mask_path", "masklabel")),
+)
+
+
+def usual(names: Sequence[str], asked: str | None, wanted: Wanted) -> list[str]:
+    """Return the columns that may hold what only its name tells: the named one, or those with a usual name."""
+    if asked is not None:
+        return list(names)
+    return [name for name in names if any(name.lower() in each for each in wanted.usual)]
+
+
+def unused_masks(names: Sequence[str], where: str) -> list[str]:
+    """Say that there are masks that nobody asked for."""
+    found = usual(names, None, MASKS)
+    return (
+        [f"{where} has a column of masks, {found[0]}, which is not used. To use it: data.masks=true."] if found else []
+    )
 
 
 def choose(columns: Sequence[str], candidates: Sequence[str], asked: str | None, wanted: Wanted, where: str) -> str:

@@ -1,4 +1,4 @@
-"""Masks beside pictures: what is white in ``cat-masklabel.png`` is what counts of ``cat.jpg``.
+"""Masks: what is white in one is what counts of its picture. ``cat-masklabel.png`` beside ``cat.jpg``, or a column.
 
 files, masks = split(list(folder.walk(path)))
 rows = MaskedRows(rows, masks)
@@ -29,8 +29,10 @@ def split(files: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return [path for path in files if path not in found], masks
 
 
-def check(folder: Path, files: Sequence[str], masks: Mapping[str, str], *, wanted: bool) -> None:
-    """Refuse masks that nobody asked for, that belong to no picture, or that are not there.
+def check(
+    folder: Path, files: Sequence[str], masks: Mapping[str, str], *, wanted: bool, in_table: bool = False
+) -> None:
+    """Refuse masks that nobody asked for, that belong to no picture, or that are not there (or there twice).
 
     Raises:
         DataError: One of these.
@@ -46,8 +48,14 @@ def check(folder: Path, files: Sequence[str], masks: Mapping[str, str], *, wante
     if orphans:
         message = f"{len(orphans)} of {len(masks)} masks belong to no picture: {listing(orphans)}."
         raise DataError(message)
-    if wanted and not masks:
-        message = f"data.masks=true, but {folder} has no masks. The mask of cat.jpg is cat{ENDING} beside it."
+    if wanted and masks and in_table:
+        message = f"{folder} has masks both in its table and beside the pictures ({listing(masks.values())}). Keep one."
+        raise DataError(message)
+    if wanted and not masks and not in_table:
+        message = (
+            f"data.masks=true, but {folder} has no masks. The mask of cat.jpg is cat{ENDING} beside it, or the file "
+            f"that the table's column mask names."
+        )
         raise DataError(message)
 
 

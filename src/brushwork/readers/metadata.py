@@ -39,7 +39,13 @@ def find(home: Path) -> Path | None:
 
 
 def read(
-    table: Path, files: Sequence[str], image_column: str | None = None, caption_column: str | None = None
+    table: Path,
+    files: Sequence[str],
+    image_column: str | None = None,
+    caption_column: str | None = None,
+    mask_column: str | None = None,
+    *,
+    masks: bool = False,
 ) -> FileRows:
     """Read the rows of a table.
 
@@ -48,6 +54,8 @@ def read(
         files: Everything in the folder, to say which pictures have no row.
         image_column: The column of file names, if the user named it.
         caption_column: The column of captions, likewise.
+        mask_column: The column of file names of masks, likewise.
+        masks: Whether masks are wanted: then a column of them is read, if there is one.
 
     Raises:
         DataError: The table cannot be read, a column is missing, or files that it names are.
@@ -57,20 +65,38 @@ def read(
         message = f"{table}: the table has no rows."
         raise DataError(message)
     names = list(dict.fromkeys(name for _, row in rows for name in row))
-    image = columns.choose(names, _files_in(names, image_column), image_column, columns.FILES, str(table))
-    others = [name for name in names if name != image]
+    image = columns.choose(
+        names, columns.usual(names, image_column, columns.FILES), image_column, columns.FILES, str(table)
+    )
+    mask = _mask_column(table, names, mask_column) if masks else None
+    others = [name for name in names if name not in (image, mask)]
     caption = columns.choose(names, others, caption_column, columns.CAPTIONS, str(table))
     paths = [_path(table, line, row.get(image)) for line, row in rows]
     _refuse_missing(table, paths)
     captions = [clean_all(row.get(caption), f"{table}:{line}") for line, row in rows]
-    return FileRows(list(zip(paths, captions, strict=True)), _unlisted(table, files, paths))
+    drawn = _masks(table, mask, rows) if mask else {}
+    notes = _unlisted(table, files, [*paths, *drawn.values()])
+    unused = [] if masks else columns.unused_masks(others, str(table))
+    return FileRows(list(zip(paths, captions, strict=True)), [*notes, *unused], drawn)
 
 
-def _files_in(names: Sequence[str], asked: str | None) -> list[str]:
-    """Return the columns that may hold file names: the named one or those with a usual name."""
-    if asked is not None:
-        return list(names)
-    return [name for name in names if any(name.lower() in usual for usual in columns.FILES.usual)]
+def _mask_column(table: Path, names: Sequence[str], asked: str | None) -> str | None:
+    found = columns.usual(names, asked, columns.MASKS)
+    return columns.choose(names, found, asked, columns.MASKS, str(table)) if found else None
+
+
+def _masks(table: Path, column: str, rows: Sequence[tuple[int, dict[str, Any]]]) -> dict[int, str]:
+    """Return the file of each row's mask; a row without one is a picture that counts wholly."""
+    found = {
+        place: _path(table, line, row[column])
+        for place, (line, row) in enumerate(rows)
+        if row.get(column) is not None and row[column] != ""
+    }
+    if not found:
+        message = f"{table}: the column {column} names no mask in any row. Leave data.masks out, or fill it in."
+        raise DataError(message)
+    _refuse_missing(table, list(found.values()))
+    return found
 
 
 def _path(table: Path, line: int, name: object) -> str:

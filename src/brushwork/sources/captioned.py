@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from brushwork import progress
 from brushwork.errors import DataError, listing, nearest
@@ -22,7 +22,9 @@ from brushwork.values import Sample
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from brushwork.readers import Row, Rows
+    from datasets import Dataset
+
+    from brushwork.readers import FileRows, Row, Rows
 
 DATASETS = Path(__file__).parent.parent / "assets" / "datasets"
 
@@ -49,11 +51,20 @@ class Config(ImageSettings):
     subset: str | None = Field(None, description="The configuration of a data set on the hub that has several.")
     revision: str | None = Field(None, description="The hub revision of the data set.")
     masks: bool = Field(
-        default=False, description="Weigh the loss by the masks beside the pictures: cat-masklabel.png for cat.jpg."
+        default=False,
+        description="Weigh the loss by masks: a column of the data set or table, or cat-masklabel.png beside cat.jpg.",
     )
+    mask_column: str | None = Field(None, description="The column of masks (in a table: of file names).")
     allow_bad_captions: bool = Field(
         default=False, description="Train although captions are missing (then empty), empty, or all the same."
     )
+
+    @model_validator(mode="after")
+    def _masks_are_wanted(self) -> Config:
+        if self.mask_column is not None and not self.masks:
+            message = "mask_column is set but masks is false; set data.masks=true or leave it out"
+            raise ValueError(message)
+        return self
 
     def build(self) -> Captioned:
         """Find the pictures and check the captions.
@@ -164,24 +175,27 @@ def find_rows(config: Config) -> Rows:
 
     folder = _find(config.path)
     if folder is None:
-        _refuse(config, f"{config.path} is no folder of pictures", "masks")
         dataset = arrow.load(config.path, config.subset, config.split, config.revision, hint=_nearest(config.path))
-        return arrow.rows(dataset, config.image_column, config.caption_column, config.path)
+        return _arrow_rows(dataset, config)
     _refuse(config, f"{config.path} is a folder", "revision")
     if arrow.is_saved(folder):
-        _refuse(config, f"{config.path} is a saved data set", "subset", "masks")
-        dataset = arrow.from_disk(folder, config.split)
-        return arrow.rows(dataset, config.image_column, config.caption_column, config.path)
+        _refuse(config, f"{config.path} is a saved data set", "subset")
+        return _arrow_rows(arrow.from_disk(folder, config.split), config)
     files = list(folders.walk(folder))
     if _is_shards(files):
-        _refuse(config, f"{config.path} is a data set in Parquet files", "masks")
-        dataset = arrow.load(str(folder), config.subset, config.split)
-        return arrow.rows(dataset, config.image_column, config.caption_column, config.path)
+        return _arrow_rows(arrow.load(str(folder), config.subset, config.split), config)
     _refuse(config, f"{config.path} is a folder of pictures", "subset")
     files, beside = masks.split(files)
-    masks.check(folder, files, beside, wanted=config.masks)
     rows = _from_folder(folder, files, config)
-    return masks.MaskedRows(rows, beside) if config.masks else rows
+    masks.check(folder, files, beside, wanted=config.masks, in_table=bool(rows.masks))
+    return masks.MaskedRows(rows, beside) if beside else rows
+
+
+def _arrow_rows(dataset: Dataset, config: Config) -> Rows:
+    from brushwork.readers import arrow
+
+    columns = (config.image_column, config.caption_column, config.path, config.mask_column)
+    return arrow.rows(dataset, *columns, masks=config.masks)
 
 
 def _refuse(config: Config, because: str, *options: str) -> None:
@@ -230,7 +244,7 @@ def _is_shards(files: Sequence[str]) -> bool:
     return bool(tables) and not folders.pictures(files)
 
 
-def _from_folder(folder: Path, files: Sequence[str], config: Config) -> Rows:
+def _from_folder(folder: Path, files: Sequence[str], config: Config) -> FileRows:
     """Read a folder of pictures, with its captions in a table or in files beside the pictures."""
     from brushwork.readers import folder as folders
     from brushwork.readers import metadata
@@ -240,12 +254,15 @@ def _from_folder(folder: Path, files: Sequence[str], config: Config) -> Rows:
         message = f"data.captions=metadata: {folder} has none of {', '.join(metadata.NAMES)}."
         raise DataError(message)
     if table is None or config.captions in ("txt", "caption"):
-        _refuse(config, f"the captions of {config.path} are in text files", "image_column", "caption_column")
+        _refuse(
+            config, f"the captions of {config.path} are in text files", "image_column", "caption_column", "mask_column"
+        )
         suffixes = folders.CAPTIONS if config.captions == "auto" else (f".{config.captions}",)
         return folders.read(folder, files, suffixes)
     if config.captions == "auto":
         _refuse_both(table, files)
-    return metadata.read(table, files, config.image_column, config.caption_column)
+    columns = (config.image_column, config.caption_column, config.mask_column)
+    return metadata.read(table, files, *columns, masks=config.masks)
 
 
 def _refuse_both(table: Path, files: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -48,6 +48,9 @@ class Config(ImageSettings):
         DEFAULT_IMAGES, description="So many; what the folder lacks is drawn by the base, once."
     )
     prior_loss_weight: PositiveFloat = Field(1.0, description="How much a class image counts beside an instance image.")
+
+    subject: ClassVar[bool] = True
+    """The pictures show one subject; see ``brushwork.defaults``."""
 
     def build(self) -> DreamBooth:
         """Find the pictures and check prompts and captions.

@@ -87,6 +87,11 @@ class Config(ImageSettings):
     )
     token: str | None = Field(None, description="The word; default: the method's token.")
 
+    @property
+    def subject(self) -> bool:
+        """Whether the pictures show one subject; see ``brushwork.defaults``."""
+        return self.templates == "object"
+
     def build(self) -> Templated:
         """Find the pictures.
 
