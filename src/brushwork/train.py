@@ -189,10 +189,11 @@ class Trainer:
                     step = replace(step, validation_loss=self.validation_loss())
                     if run:
                         self.draw(run, index)
+                yield step
+                # Only now: whoever writes the steps down has done so, and a kill cannot leave one that is in no log.
                 if run and self._due(index, self.config.train.checkpointing_steps):
                     states.save(self, run, index)
                     saved = index
-                yield step
             if run:
                 self.finish(run)
         except GeneratorExit:
