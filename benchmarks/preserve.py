@@ -47,22 +47,22 @@ def ratio(one: Sequence[float], other: Sequence[float], seed: int = 0) -> tuple[
 
 def train(asked: argparse.Namespace, out: Path, preserve: dict[str, Any] | None, base: Path | None) -> list[Result]:
     """Train one LoRA and measure it; ``base``: a run whose pictures by the base are these too."""
-    config = brushwork.load_config(
-        base="mini",
-        method={"type": "lora", "rank": 16},
-        data={"path": "engravings", "random_flip": True},
-        optimizer={"learning_rate": asked.learning_rate},
-        train={"max_train_steps": asked.steps, "train_batch_size": asked.batch, "checkpointing_steps": asked.steps},
-        validation={
+    tree: dict[str, Any] = {
+        "base": "mini",
+        "method": {"type": "lora", "rank": 16},
+        "data": {"path": "engravings", "random_flip": True},
+        "optimizer": {"learning_rate": asked.learning_rate},
+        "train": {"max_train_steps": asked.steps, "train_batch_size": asked.batch, "checkpointing_steps": asked.steps},
+        "validation": {
             "prompts": prompts.resolve("target")[:TARGETS],
             "control_prompts": "control",
             "images_per_prompt": asked.images,
             "num_inference_steps": asked.inference_steps,
             "samples_during_training": 0,
         },
-        preserve=preserve,
-        seed=asked.seed,
-    )
+        "seed": asked.seed,
+    }
+    config = brushwork.load_config(tree, preserve=preserve)
     run: RunFolder = brushwork.train(config, out=out, evaluate=False)
     if base:
         shutil.copytree(base / "evaluation" / "base", run.path / "evaluation" / "base")

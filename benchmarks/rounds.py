@@ -61,7 +61,7 @@ def compare(sides: Mapping[str, Side], work: Any, steps: tuple[int, int], rounds
             seconds[name].append(per_step(few[name], more[name], steps))
             whole[name].append(more[name].cpu)
             memory[name].append(more[name].memory)
-        figures = "  ".join(f"{name} {seconds[name][-1]:.3f} s a step, {whole[name][-1]:.1f} s in all" for name in sides)
+        figures = "; ".join(f"{name} {seconds[name][-1]:.3f} s a step, {whole[name][-1]:.1f} s" for name in sides)
         print(f"round {number} of {rounds}: {figures}", file=sys.stderr, flush=True)
     return {
         "seconds_per_step": seconds,

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from brushwork.config import Config
     from brushwork.values import Family
 
+SAME = 1
+"""So far may a pixel of 0 to 255 be off when the weights of an adapter were added up in another order."""
 NAMED = [*rows.PRESETS, *rows.OPTIONS]
 
 
@@ -95,9 +97,9 @@ def check_what_moves(trainer: Trainer, run: RunFolder) -> tuple[list[tuple[Any, 
     assert {name for name, tensor in after.items() if not torch.equal(tensor, before[name])} == declared
 
     tuned = picture(trainer.family)
-    assert np.abs(tuned - plain).max() > 5
+    assert np.abs(tuned - plain).max() > 2 * SAME
     with trainer.method.disabled():
-        assert np.abs(picture(trainer.family) - plain).max() <= 1
+        assert np.abs(picture(trainer.family) - plain).max() <= SAME
     assert np.array_equal(picture(trainer.family), tuned)
     return course, tuned
 
@@ -105,7 +107,7 @@ def check_what_moves(trainer: Trainer, run: RunFolder) -> tuple[list[tuple[Any, 
 def check_what_is_saved(trainer: Trainer, run: RunFolder, tuned: np.ndarray[Any, Any]) -> None:
     """Opened from the disk it draws the same picture, and nothing is saved that was not made."""
     opened = models.open_model(str(run.path), device="cpu")
-    assert np.abs(picture(opened.family) - tuned).max() <= 1
+    assert np.abs(picture(opened.family) - tuned).max() <= SAME
     if trainer.method.artefact:
         assert {each.name for each in run.weights.iterdir()} == {trainer.method.artefact}
     size = sum(map(len, files(run).values()))
