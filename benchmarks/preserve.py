@@ -51,7 +51,7 @@ def train(asked: argparse.Namespace, out: Path, preserve: dict[str, Any] | None,
         "base": "mini",
         "method": {"type": "lora", "rank": 16},
         "data": {"path": "engravings", "random_flip": True},
-        "optimizer": {"learning_rate": asked.learning_rate},
+        "optimizer": {"learning_rate": asked.learning_rate, "lr_scheduler": "cosine"},
         "train": {"max_train_steps": asked.steps, "train_batch_size": asked.batch, "checkpointing_steps": asked.steps},
         "validation": {
             "prompts": prompts.resolve("target")[:TARGETS],
@@ -91,7 +91,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--images", type=int, default=3, help="of each prompt; each has a seed of its own")
     parser.add_argument("--inference-steps", type=int, default=20)
     parser.add_argument("--preserved", type=int, default=32, help="pictures that the base draws to be trained on")
