@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 FULL_WIDTH = 320
 """The channels of the first block of Stable Diffusion 1.5; the others are 2, 4 and 4 times as many."""
 QUARTER = 80
+VOCABULARY = 49408
+"""CLIP's: as many rows has the text encoder's table, which diffusers' Textual Inversion goes through in every step."""
 COLOURS = ("red", "green", "blue", "yellow", "black", "white")
 THINGS = ("boat", "house", "tree", "cloud", "hill")
 
@@ -82,7 +84,7 @@ def _text_encoder(width: int, tokenizer: Any) -> Any:
     hidden = _text_width(width)
     return CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=49408,  # CLIP's; ours below uses the first few hundred rows
+            vocab_size=VOCABULARY,
             hidden_size=hidden,
             intermediate_size=4 * hidden,
             projection_dim=hidden,
@@ -96,21 +98,28 @@ def _text_encoder(width: int, tokenizer: Any) -> Any:
 
 
 def _tokenizer() -> Any:
-    """Return a CLIP tokenizer whose tokens are single letters; padded to CLIP's 77 it costs what CLIP's costs."""
+    """Return a CLIP tokenizer whose tokens are single letters; padded to CLIP's 77 it costs what CLIP's costs.
+
+    Words that no text is read as fill it up to CLIP's number, or a script would cut the table down to the letters.
+    """
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import CLIPTokenizer
 
     letters = sorted(ByteLevel.alphabet())
-    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    known, ends = [*letters, *(f"{letter}</w>" for letter in letters)], ["<|startoftext|>", "<|endoftext|>"]
+    words = [*known, *(f"unread{number}" for number in range(VOCABULARY - len(known) - len(ends))), *ends]
     return CLIPTokenizer(vocab={word: index for index, word in enumerate(words)}, merges=[], model_max_length=77)
 
 
-def make_pictures(folder: Path, count: int = 24, size: int = 128) -> Path:
-    """Write an image folder with ``metadata.jsonl``, as both trainers read it; every caption is another."""
+def make_pictures(folder: Path, count: int = 24, size: int = 128, *, captions: bool = True) -> Path:
+    """Write an image folder with ``metadata.jsonl``, as both trainers read it; every caption is another.
+
+    Without ``captions`` there is nothing in it but pictures.
+    """
     import numpy as np
     from PIL import Image
 
-    if (folder / "metadata.jsonl").is_file():
+    if folder.is_dir():
         return folder
     folder.mkdir(parents=True)
     lines = []
@@ -123,5 +132,6 @@ def make_pictures(folder: Path, count: int = 24, size: int = 128) -> Path:
         Image.fromarray((smooth + grain).clip(0, 255).astype(np.uint8)).save(folder / name, quality=95)
         colour, thing = COLOURS[index % len(COLOURS)], THINGS[index // len(COLOURS) % len(THINGS)]
         lines.append(json.dumps({"file_name": name, "text": f"a {colour} {thing}, number {index}"}))
-    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    if captions:
+        (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
     return folder

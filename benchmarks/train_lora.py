@@ -2,10 +2,7 @@
 
     python benchmarks/train_lora.py --script DIFFUSERS/examples/text_to_image/train_text_to_image_lora.py
 
-Both train the same random model on the same pictures. Each side runs twice in a round, for few and for more steps; the
-difference of the two processes' CPU times, divided by the difference of the steps, is the time of one step: what comes
-before and after the steps, and the first steps that warm up, are in both and fall out. The rounds are interleaved
-(A B A B), so that a machine that grows slower does so for both. See benchmarks/README.md.
+Both train the same random model on the same pictures, timed as ``rounds.py`` says. See benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -21,6 +18,7 @@ from typing import Any
 
 import materials
 import measure
+import rounds
 
 HERE = Path(__file__).parent
 NEVER = 1_000_000
@@ -40,14 +38,7 @@ class Work:
 
     def environment(self) -> dict[str, str]:
         """Return what both sides are told: one thread, no network, caches of their own."""
-        return {
-            "OMP_NUM_THREADS": "1",
-            "MKL_NUM_THREADS": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-            "HF_HUB_OFFLINE": "1",
-            "HF_HOME": str(self.folder / "huggingface"),
-            "BRUSHWORK_CACHE": str(self.folder / "brushwork"),
-        }
+        return rounds.environment(self.folder)
 
 
 @dataclass(frozen=True)
@@ -124,45 +115,6 @@ class Brushwork:
         return cost
 
 
-def per_step(few: measure.Cost, more: measure.Cost, steps: tuple[int, int]) -> float:
-    """Return the CPU seconds of one step."""
-    return (more.cpu - few.cpu) / (steps[1] - steps[0])
-
-
-def compare(sides: dict[str, Script | Brushwork], work: Work, steps: tuple[int, int], rounds: int) -> dict[str, Any]:
-    """Run all sides in turn, ``rounds`` times; return CPU seconds a step, ratios to the first side, peak memory."""
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    memory: dict[str, list[int]] = {name: [] for name in sides}
-    for number in range(1, rounds + 1):
-        few = {name: side.run(work, steps[0]) for name, side in sides.items()}
-        more = {name: side.run(work, steps[1]) for name, side in sides.items()}
-        for name in sides:
-            seconds[name].append(per_step(few[name], more[name], steps))
-            memory[name].append(more[name].memory)
-        figures = "  ".join(f"{name} {values[-1]:.3f} s" for name, values in seconds.items())
-        print(f"round {number} of {rounds}: {figures}", file=sys.stderr, flush=True)
-    first = next(iter(sides))
-    ratios = {
-        name: measure.summary([a / b for a, b in zip(seconds[first], values, strict=True)])
-        for name, values in seconds.items()
-    }
-    return {
-        "seconds_per_step": seconds,
-        "speed_up": ratios,
-        "peak_memory": {name: max(values) for name, values in memory.items()},
-    }
-
-
-def to_table(result: dict[str, Any]) -> str:
-    """Return the figures as a Markdown table."""
-    rows = []
-    for name, ratio in result["speed_up"].items():
-        seconds = measure.summary(result["seconds_per_step"][name])
-        speed_up = f"x{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})"
-        rows.append([name, f"{seconds['median']:.3f}", speed_up, f"{result['peak_memory'][name] / 1e6:.0f}"])
-    return measure.table(["", "CPU s a step", "speed-up: median (least to greatest)", "peak memory, MB"], rows)
-
-
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -208,11 +160,11 @@ def main() -> None:
         # Both sides' caches are filled before anything counts; what filling costs is reported.
         cold = {name: side.run(work, 1).cpu for name, side in sides.items()}
         warm = sides["brushwork"].run(work, 1).cpu
-        result = compare(sides, work, tuple(asked.steps), asked.rounds)
+        result = rounds.compare(sides, work, tuple(asked.steps), asked.rounds)
     result["filling_caches_cpu"] = cold["brushwork"] - warm
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(asked).items()}
     settings["script"], settings["pythonpath"] = asked.script.name, bool(asked.pythonpath)
-    print(to_table(result))
+    print(rounds.to_table(result))
     steps_worth = result["filling_caches_cpu"] / measure.summary(result["seconds_per_step"]["brushwork"])["median"]
     print(f"\nfilling brushwork's caches, once: {result['filling_caches_cpu']:.1f} CPU s = {steps_worth:.0f} steps")
     if asked.json:

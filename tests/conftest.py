@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tiny import make_tiny_sd
+from warm import Server
 
 from brushwork import progress
 
@@ -91,6 +92,13 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A process that forks fresh ones with everything imported; started when a test asks for it."""
+    with Server(tmp_path_factory.mktemp("warm")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,6 @@ import importlib.util
 import os
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +25,8 @@ from brushwork import config
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
+
+    from warm import Server
 
 ROOT = Path(__file__).parents[1]
 GENERATED = {"configuration.md", "cli.md"}
@@ -107,22 +107,22 @@ def test_yaml_blocks_are_recipes_or_parts_of_one(page: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_the_blocks_of_a_page_run_in_order(
-    page: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    page: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, warm: Server
 ) -> None:
+    """In processes that ``warm.py`` forks: a page that calls ``brushwork`` five times imports torch once."""
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{warm.command}{os.pathsep}{os.environ['PATH']}",
         "BRUSHWORK_CACHE": str(tmp_path_factory.getbasetemp() / "cache-of-the-pages"),  # each encodes the same pictures
-        "PYTHONWARNINGS": "ignore",
     }
     for block in blocks(page):
         if block.skipped or block.language not in ("bash", "python"):
             continue
-        command = ["bash", "-euo", "pipefail", "-c"] if block.language == "bash" else [sys.executable, "-c"]
-        done = subprocess.run(
-            [*command, block.smaller()], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{block.smaller()}\n{done.stdout}\n{done.stderr}"
+        code = block.smaller()
+        if block.language == "bash":
+            code = f"import os; os.execvp('bash', ['bash', '-euo', 'pipefail', '-c', {code!r}])"
+        done = warm.run(code, cwd=tmp_path, env=environment)
+        assert done.code == 0, f"{block.smaller()}\n{done.output}"
 
 
 @pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda path: path.name)

@@ -1,8 +1,11 @@
-"""LoRA's relatives: what moves, what is saved, and that it draws the same when opened again."""
+"""LoRA's relatives: who reads their files, at which weights, and which settings they refuse.
+
+That exactly the adapter moves, that the file draws the same when opened again and that a run resumes exactly is in
+``test_matrix.py``.
+"""
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +18,7 @@ from brushwork import card, generate, models
 from brushwork import config as configs
 from brushwork.errors import ModelError
 from brushwork.runs import RunFolder
-from brushwork.train import Trainer, prepare, steps
+from brushwork.train import prepare
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,22 +31,20 @@ KINDS: dict[str, dict[str, Any]] = {
     "rslora": {"use_rslora": True, "rank": 4, "alpha": 2},
     "conv": {"rank": 4, "conv_rank": 2},
     "loha": {"kind": "loha", "rank": 2, "train_text_encoder": True},
-    "loha-conv": {"kind": "loha", "rank": 2, "conv_rank": 2},
-    "lokr": {"kind": "lokr", "rank": 2, "lokr_factor": 2},
-    "oft": {"kind": "oft", "oft_block_size": 4, "train_text_encoder": True},
+    "oft": {"kind": "oft", "oft_block_size": 4},
 }
 DIFFUSERS = ("dora", "rslora", "conv")
 PROMPT = "a drawing of a cat"
 
 
-def make_config(base: Path, data: Path, kind: str, **train: Any) -> Config:
+def make_config(base: Path, data: Path, kind: str, **settings: Any) -> Config:
     return configs.load(
         {
             "base": str(base),
             "method": {"type": "lora", **KINDS[kind]},
             "data": {"path": str(data), "resolution": 32},
             "optimizer": {"learning_rate": 1e-1},
-            "train": {"max_train_steps": 4, "train_batch_size": 2, "device": "cpu", **train},
+            "train": {"max_train_steps": 4, "train_batch_size": 2, "device": "cpu", **settings},
             "validation": {"prompts": [PROMPT], "samples_during_training": 0},
         }
     )
@@ -54,54 +55,8 @@ def picture(family: Family) -> np.ndarray:
     return np.asarray(next(generate.draw(family, [request])).image, float)
 
 
-def everything(family: Family) -> dict[str, torch.Tensor]:
-    modules = {"denoiser": family.denoiser, "vae": family.vae, **family.text_encoders}
-    return {
-        f"{part}.{name}": tensor.detach().clone()
-        for part, module in modules.items()
-        for name, tensor in module.state_dict().items()
-    }
-
-
-def trained(config: Config, run: RunFolder) -> Trainer:
-    trainer = prepare(config)
-    list(trainer.steps(run))
-    return trainer
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_only_the_adapter_moves_and_the_saved_file_draws_the_same(
-    kind: str, tiny_sd: Path, tiny_data: Path, tmp_path: Path
-) -> None:
-    config = make_config(tiny_sd, tiny_data, kind)
-    run = RunFolder.create(config, tmp_path / "run")
-    trainer = prepare(config)
-    before, plain = everything(trainer.family), picture(trainer.family)
-    list(trainer.steps(run))
-    moved = {name for name, tensor in everything(trainer.family).items() if not torch.equal(tensor, before[name])}
-    assert moved <= set(trainer.named)
-    assert {name.partition(".")[0] for name in moved} == {group.name for group in trainer.groups}
-    assert sum(not torch.equal(trainer.named[name], before[name]) for name in trainer.named) >= len(trainer.named) / 2
-
-    tuned, opened = picture(trainer.family), models.open_model(str(run.path), device="cpu")
-    assert np.abs(tuned - plain).max() > 5
-    assert np.abs(picture(opened.family) - tuned).max() <= 1
-    with trainer.method.disabled():
-        assert np.abs(picture(trainer.family) - plain).max() <= 1
-    assert opened.adapters[0].layers > 0
-    assert {each.name for each in run.weights.iterdir()} == {trainer.method.artefact}
-
-
-@pytest.mark.parametrize("kind", ["dora", "lokr", "oft"])
-def test_a_resumed_run_equals_an_uninterrupted_one(kind: str, tiny_sd: Path, tiny_data: Path, tmp_path: Path) -> None:
-    config = make_config(tiny_sd, tiny_data, kind)
-    whole, halves = RunFolder.create(config, tmp_path / "whole"), RunFolder.create(config, tmp_path / "halves")
-    artefact = trained(config, whole).method.artefact
-    first = steps(config, halves)
-    list(itertools.islice(first, 2))
-    first.close()  # type: ignore[attr-defined]
-    trained(config, halves)
-    assert (halves.weights / artefact).read_bytes() == (whole.weights / artefact).read_bytes()
+def train(config: Config, run: RunFolder) -> None:
+    list(prepare(config).steps(run))
 
 
 @pytest.mark.parametrize("kind", DIFFUSERS)
@@ -110,7 +65,7 @@ def test_plain_diffusers_draws_the_same_with_it(kind: str, tiny_sd: Path, tiny_d
 
     config = make_config(tiny_sd, tiny_data, kind)
     run = RunFolder.create(config, tmp_path / "run")
-    trained(config, run)
+    train(config, run)
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd, safety_checker=None, requires_safety_checker=False)
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
@@ -125,7 +80,7 @@ def test_plain_diffusers_draws_the_same_with_it(kind: str, tiny_sd: Path, tiny_d
 def loha(tiny_sd: Path, tiny_data: Path, tmp_path: Path) -> Path:
     config = make_config(tiny_sd, tiny_data, "loha", max_train_steps=1)
     run = RunFolder.create(config, tmp_path / "run")
-    trained(config, run)
+    train(config, run)
     return run.weights / "peft_adapter.safetensors"
 
 
@@ -159,7 +114,7 @@ def test_a_file_that_does_not_fit_wholly_is_refused(loha: Path, tiny_sd: Path, t
 def test_an_oft_has_no_half(tiny_sd: Path, tiny_data: Path, tmp_path: Path) -> None:
     config = make_config(tiny_sd, tiny_data, "oft", max_train_steps=1)
     run = RunFolder.create(config, tmp_path / "run")
-    trained(config, run)
+    train(config, run)
     with pytest.raises(ModelError, match="has no half"):
         models.open_model(f"{tiny_sd}+{run.path}@0.5", device="cpu")
 

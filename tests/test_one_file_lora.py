@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from safetensors.torch import load_file
@@ -14,18 +13,23 @@ from brushwork import config as configs
 from brushwork.runs import RunFolder
 from brushwork.train import steps
 
+if TYPE_CHECKING:
+    from warm import Server
+
 SCRIPT = Path(__file__).parent.parent / "examples" / "one_file_lora.py"
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_the_example_gives_the_same_losses_and_weights(
-    tiny_sd: Path, tiny_sd_v: Path, tiny_data: Path, tmp_path: Path, prediction: str
+    tiny_sd: Path, tiny_sd_v: Path, tiny_data: Path, tmp_path: Path, prediction: str, warm: Server
 ) -> None:
     base = tiny_sd if prediction == "epsilon" else tiny_sd_v
     arguments = ["--steps", "5", "--rank", "4", "--alpha", "2", "--seed", "3", "--flip", "--learning-rate", "1e-2"]
-    command = [sys.executable, str(SCRIPT), str(base), str(tiny_data), *arguments, "--out", str(tmp_path / "example")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
-    theirs = [float(text) for text in re.findall(r"loss (\S+)", done.stdout)]
+    command = [str(SCRIPT), str(base), str(tiny_data), *arguments, "--out", str(tmp_path / "example")]
+    code = f"import runpy, sys; sys.argv = {command!r}; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+    done = warm.run(code, cwd=tmp_path)
+    assert done.code == 0, done.output
+    theirs = [float(text) for text in re.findall(r"loss (\S+)", done.output)]
 
     recipe = {
         "base": str(base),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,8 +11,7 @@ from PIL import Image
 from brushwork import api, batches
 from brushwork import config as configs
 from brushwork.errors import ConfigError, DataError
-from brushwork.runs import RunFolder
-from brushwork.train import prepare, steps
+from brushwork.train import prepare
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,25 +104,6 @@ def test_the_loss_weighs_class_images_by_the_prior_loss_weight(tiny_sd: Path, ti
     expected = torch.cat([each.grad.flatten() for each in trainer.named.values() if each.grad is not None]).norm()
     trainer.optimizer.zero_grad(set_to_none=True)
     assert next(trainer.steps()).grad_norm == pytest.approx(float(expected), rel=1e-4)
-
-
-@pytest.mark.parametrize("source", ["dreambooth", "captioned"])
-def test_a_resumed_run_with_drawn_pictures_equals_an_uninterrupted_one(
-    tiny_sd: Path, tiny_data: Path, tmp_path: Path, source: str
-) -> None:
-    config = make_config(tiny_sd, tiny_data)
-    if source == "captioned":
-        tree = json.loads(config.model_dump_json())
-        tree["data"] = {"type": "captioned", "path": str(tiny_data), "resolution": 32}
-        config = configs.load(tree, preserve={"prompts": ["a dog", "a house"], "num_images": 3})
-    whole, halves = RunFolder.create(config, tmp_path / "whole"), RunFolder.create(config, tmp_path / "halves")
-    expected = [step.losses for step in steps(config, whole)]
-    first = steps(config, halves)
-    seen = [step.losses for step in itertools.islice(first, 3)]
-    first.close()  # type: ignore[attr-defined]
-    assert [*seen, *(step.losses for step in steps(config, halves))] == expected
-    name = "pytorch_lora_weights.safetensors"
-    assert (whole.weights / name).read_bytes() == (halves.weights / name).read_bytes()
 
 
 def test_preserve_adds_pictures_of_its_prompts_to_any_source(tiny_sd: Path, tiny_data: Path) -> None:

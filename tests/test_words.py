@@ -1,8 +1,10 @@
-"""Textual Inversion and pivotal tuning: only the new rows move, and plain diffusers draws the same with them."""
+"""Textual Inversion and pivotal tuning: plain diffusers draws the same, and words that cannot be learnt are refused.
+
+That only the new rows move and that a run resumes exactly is in ``test_matrix.py``.
+"""
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from brushwork import config as configs
 from brushwork.errors import ConfigError, DataError, ModelError
 from brushwork.runs import RunFolder
 from brushwork.sources import templated
-from brushwork.train import Trainer, prepare, steps
+from brushwork.train import prepare, steps
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,16 +45,6 @@ def make_config(base: Path, data: Path, name: str = "textual-inversion", /, **ch
         },
     }  # fmt: skip
     return configs.load(configs.merge(tree, changes), method=name)
-
-
-def everything(trainer: Trainer) -> dict[str, torch.Tensor]:
-    family = trainer.family
-    modules = {"denoiser": family.denoiser, "vae": family.vae, **family.text_encoders}
-    return {
-        f"{part}.{name}": tensor.detach().clone()
-        for part, module in modules.items()
-        for name, tensor in module.state_dict().items()
-    }
 
 
 def draw(family: Any, prompt: str) -> np.ndarray[Any, Any]:
@@ -83,22 +75,13 @@ def trained(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, R
     return runs
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_only_the_new_rows_move_and_the_optimizer_knows_no_others(base: Path, tiny_data: Path, name: str) -> None:
-    trainer = prepare(make_config(base, tiny_data, name))
-    before = everything(trainer)
+def test_the_optimizer_knows_the_new_rows_only(base: Path, tiny_data: Path) -> None:
+    """What the usual script spends most of its updates on, the rest of the table, has no state here."""
+    trainer = prepare(make_config(base, tiny_data, train={"max_train_steps": 1}))
     assert not trainer.encoder.cache_text
     assert trainer.encoded["latents"] == 6
     list(trainer.steps())
-    moved = {name for name, tensor in everything(trainer).items() if not torch.equal(tensor, before[name])}
-    rows = {"text_encoder.embeddings.token_embedding.rows"}
-    assert {each for each in moved if not each.startswith("denoiser.")} == rows
-    assert {each for each in moved if each.startswith("denoiser.")} == set(trainer.named) - {"embeddings.text_encoder"}
-    held = [state["exp_avg"].shape for state in trainer.optimizer.state.values()]
-    assert [shape for shape in held if shape[-1] == WIDTH and len(held) == 1] == (
-        [(2, WIDTH)] if len(held) == 1 else []
-    )
-    assert sum(shape.numel() for shape in held) == sum(each.numel() for each in trainer.named.values())
+    assert [state["exp_avg"].shape for state in trainer.optimizer.state.values()] == [(2, WIDTH)]
 
 
 def test_checkpointing_and_half_precision_reach_the_word(base: Path, tiny_data: Path) -> None:
@@ -112,22 +95,6 @@ def test_checkpointing_and_half_precision_reach_the_word(base: Path, tiny_data: 
         finals.append(step.grad_norm)
     assert finals[1] == pytest.approx(finals[0], rel=1e-4)
     assert finals[2] == pytest.approx(finals[0], rel=0.2)
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_a_resumed_run_equals_an_uninterrupted_one(base: Path, tiny_data: Path, tmp_path: Path, name: str) -> None:
-    config = make_config(base, tiny_data, name, train={"use_ema": True})
-    whole, halves = RunFolder.create(config, tmp_path / "whole"), RunFolder.create(config, tmp_path / "halves")
-    expected = [step.losses for step in steps(config, whole)]
-    first = steps(config, halves)
-    seen = [step.losses for step in itertools.islice(first, 1)]
-    first.close()  # type: ignore[attr-defined]
-    assert [*seen, *(step.losses for step in steps(config, halves))] == expected
-    files = sorted(path.name for path in whole.weights.iterdir())
-    assert files == ["learned_embeds.safetensors", "pytorch_lora_weights.safetensors"][: len(files)]
-    assert [(halves.weights / each).read_bytes() for each in files] == [
-        (whole.weights / each).read_bytes() for each in files
-    ]
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -174,10 +174,11 @@ class Trainer:
                 self.warnings += [step.warning] if step.warning else []
                 if self._due(index, self.config.train.validation_steps):
                     step = self.validate(step, run)
+                yield step
+                # Only now: whoever writes the steps down has done so, and a kill cannot leave one that is in no log.
                 if run and self._due(index, self.config.train.checkpointing_steps):
                     states.save(self, run, index)
                     saved = index
-                yield step
             if run:
                 self.finish(run)
         except GeneratorExit:
