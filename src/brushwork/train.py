@@ -102,6 +102,9 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     if objective_prepare is not None:
         objective_prepare(family)
     groups = method.attach(family, config.seed)
+    objective_attach = getattr(objective, "attach", None)
+    if objective_attach is not None:
+        objective_attach(config, family, method)
     execution.arrange(family.denoiser, config.train)
     data = prior.mix(encoding.read(source, config.data, config.seed), drawn)  # type: ignore[arg-type]
     trained = method.trains & {"text_encoder", "embeddings"}
@@ -273,6 +276,7 @@ class Trainer:
             uniform=batch.uniform,
             seeds=batch.seeds,
             mask=batch.mask,
+            preserved=batch.preserved,
         )
         mixed = self.config.train.mixed_precision != "no"
         with torch.autocast(self.device.split(":")[0], dtype=self.dtype, enabled=mixed):
