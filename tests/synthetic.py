@@ -164,6 +164,9 @@ def _features(metric: str, texts: Sequence[str], prompt_set: str, seeds: int) ->
         base, tuned = (rng.uniform(low, high, (len(texts), seeds, 2)) for low, high in ((0.4, 0.7), (0.05, 0.12)))
         references = rng.uniform(0.04, 0.1, (12, 2))
         return metrics.Drawn(tuple(texts), prompt_set, base, tuned, None, references, "colour", "1")  # type: ignore[arg-type]
+    if registry.load("metrics", metric).NEEDS == "pixels":
+        base, tuned = rng.uniform(0, 1, (2, len(texts), seeds, 48))
+        return metrics.Drawn(tuple(texts), prompt_set, base, tuned, None, None, "pixels", "1")  # type: ignore[arg-type]
     read = _unit(rng.normal(size=(len(texts), 32)))
     base = _unit(0.25 * read[:, None] + 0.2 * rng.normal(size=(len(texts), seeds, 32)))
     tuned = _unit(base + 0.03 * read[:, None] + 0.08 * rng.normal(size=base.shape))

@@ -1,8 +1,8 @@
 """Metrics: features in, numbers out. One file each; the file name is the registered name.
 
-A metric's module has ``NEEDS`` (the encoder whose features it reads: ``clip`` or ``colour``), ``KIND`` (name, version,
-direction) and ``measure(drawn) -> list[Result]``. The mathematics is in functions over arrays of features, never over
-pictures, so that every number can be computed again from the features that were saved.
+A metric's module has ``NEEDS`` (the encoder whose features it reads: ``clip``, ``colour`` or ``pixels``), ``KIND``
+(name, version, direction) and ``measure(drawn) -> list[Result]``. The mathematics is in functions over arrays of
+features, never over pictures, so that every number can be computed again from the features that were saved.
 
 Shapes: P prompts, N seeds for each prompt, D the width of a feature, R reference pictures.
 """
@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 
 PromptSet = Literal["target", "control"]
 Direction = Literal["higher", "lower", "closer"]
+Encoding = Literal["clip", "colour", "pixels"]
 Subject = Literal["base", "tuned", "difference", "ratio", "data"]
+
+
+OPTIMISED = "the loss's own judge: optimised, not evidence"
+"""The caveat of what is measured by the very model whose opinion the training loss improved."""
 
 
 class Kind(NamedTuple):
@@ -62,6 +67,8 @@ class Drawn:
     revision: str
     seed: int = 0
     """Seeds the bootstrap."""
+    caveat: str | None = None
+    """Why the encoder's numbers prove less than they seem to; see ``OPTIMISED``."""
 
     def result(self, kind: Kind, of: Subject, estimate: Estimate, **details: Any) -> Result:
         """Return a result about this set."""
@@ -73,6 +80,7 @@ class Drawn:
             encoder=self.encoder,
             revision=self.revision,
             seed=self.seed,
+            caveat=self.caveat,
             details=details,
         )
 
@@ -94,6 +102,8 @@ class Result:
     seed: int
     p: float | None = None
     smallest_p: float | None = None
+    caveat: str | None = None
+    """Why it proves less than it seems to, or None."""
     details: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -111,7 +121,7 @@ class Result:
 class Metric(Protocol):
     """The module of a metric."""
 
-    NEEDS: Literal["clip", "colour"]
+    NEEDS: Encoding
     KIND: Kind
 
     def measure(self, drawn: Drawn) -> list[Result]:
@@ -146,6 +156,6 @@ def paired(kind: Kind, drawn: Drawn, base: Array, tuned: Array) -> list[Result]:
 
 
 def find(results: Iterable[Result], name: str, of: Subject, prompt_set: PromptSet = "target") -> Result | None:
-    """Return one result by what it is, None when it was not measured."""
-    same = (each for each in results if (each.name, each.of, each.prompt_set) == (name, of, prompt_set))
-    return next(same, None)
+    """Return one result by what it is, one without a caveat if there is one; None when it was not measured."""
+    same = [each for each in results if (each.name, each.of, each.prompt_set) == (name, of, prompt_set)]
+    return min(same, key=lambda each: each.caveat is not None, default=None)
