@@ -35,6 +35,7 @@ SUBJECT: dict[str, Any] = {"instance_prompt": PROMPT, "instance_token": WORD}
 CLASS: dict[str, Any] = {**SUBJECT, "class_prompt": "a cat", "num_class_images": 2}
 
 PRESETS: dict[str, dict[str, Any]] = {
+    "clip-guided": {"method": {"rank": 2}, "objective": {"clip": "mini-clip"}},
     "dora": {"method": {"rank": 2}},
     "dreambooth": {**FULL, "data": CLASS},
     "dreambooth-lora": {"method": {"rank": 2}, "data": CLASS},
@@ -72,6 +73,7 @@ SOURCES: dict[str, dict[str, Any]] = {
     "templated": {"token": WORD},
 }
 OBJECTIVES: dict[str, dict[str, Any]] = {
+    "clip": {"clip": "mini-clip", "target": "a drawing"},
     "denoising": {},
 }
 """The axes by their registered names, with what each plug-in needs besides its name."""

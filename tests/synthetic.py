@@ -168,6 +168,9 @@ def _features(metric: str, texts: Sequence[str], prompt_set: str, seeds: int) ->
         grey = rng.uniform(0, 255, (len(texts), seeds, 16, 16))
         tuned = np.clip(grey + 40 * rng.normal(size=grey.shape), 0, 255)
         return metrics.Drawn(tuple(texts), prompt_set, grey, tuned, None, None, "luminance", "1")  # type: ignore[arg-type]
+    if registry.load("metrics", metric).NEEDS == "pixels":
+        base, tuned = rng.uniform(0, 1, (2, len(texts), seeds, 48))
+        return metrics.Drawn(tuple(texts), prompt_set, base, tuned, None, None, "pixels", "1")  # type: ignore[arg-type]
     read = _unit(rng.normal(size=(len(texts), 32)))
     base = _unit(0.25 * read[:, None] + 0.2 * rng.normal(size=(len(texts), seeds, 32)))
     tuned = _unit(base + 0.03 * read[:, None] + 0.08 * rng.normal(size=base.shape))

@@ -86,7 +86,8 @@ def test_metrics_json_holds_every_metric_of_both_prompt_sets(evaluated: RunFolde
               for of in ("base", "tuned", "difference")}  # fmt: skip
     data = {("saturation", "target", "data"), ("saturation", "control", "data")}
     same_seed = {(f"same_seed_{name}", kind, "pairs") for name in ("ssim", "psnr") for kind in ("target", "control")}
-    assert found == paired | data | same_seed | {("drift", "control", "ratio")}
+    ratios = {("drift", "control", "ratio"), ("change", "target", "ratio"), ("change", "control", "ratio")}
+    assert found == paired | data | same_seed | ratios
 
 
 def test_the_similarity_can_be_computed_again_from_the_saved_features(evaluated: RunFolder) -> None:
@@ -212,7 +213,8 @@ def test_a_run_without_weights_is_refused(place: Path, tmp_path: Path) -> None:
 def test_without_the_automatic_judge_the_rest_is_measured_with_one_warning(place: Path, tmp_path: Path) -> None:
     run = make_run(place, tmp_path / "run", prompts=TARGET[:1], control_prompts=(), judge="auto")
     for _ in range(2):
-        assert {result.name for result in evaluate(run)} == {"saturation", "same_seed_ssim", "same_seed_psnr"}
+        names = {"change", "saturation", "same_seed_ssim", "same_seed_psnr"}
+        assert {result.name for result in evaluate(run)} == names
     (warning,) = run.record["warnings"]
     assert "not measured" in warning
 

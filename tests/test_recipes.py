@@ -97,6 +97,11 @@ STATED: dict[str, dict[str, Any]] = {
         ],
     },
 }
+STATED["diffusionclip-style"] = {
+    **{key: value for key, value in STATED["sketch-scene-full"].items() if key != "train.max_train_steps"},
+    "objective.type": "clip",
+    "objective.target": "A black and white sketch of {caption}",  # its style preposition
+}
 DOG = {
     "base": "stabilityai/stable-diffusion-2-1-base",
     "data.path": "data/dog",
@@ -124,6 +129,7 @@ OTHER_DATA = {
     "dreambooth-dog": ["data.path=mascot", "data.class_path=class", "data.num_class_images=2"],
     "textual-inversion-dog": ["data.path=mascot"],
 }
+OFFLINE = {"diffusionclip-style": ["objective.clip=mini-clip", "validation.judge=auto"]}
 COLUMNS = ["data.path=engravings", "data.image_column=null", "data.caption_column=null"]
 
 
@@ -167,6 +173,7 @@ def test_two_steps_on_the_embedded_model_and_data(
     small = [
         "base=mini",
         *OTHER_DATA.get(recipe.stem, COLUMNS),
+        *OFFLINE.get(recipe.stem, []),
         "data.resolution=64",
         "train.max_train_steps=2",
         "train.mixed_precision=no",

@@ -235,6 +235,7 @@ def _opening(trainer: Trainer) -> dict[str, Any]:
         },
         "drawn": [{"name": each.prior.name, "count": len(each), "folder": str(each.folder)} for each in trainer.drawn],
         "encoded": trainer.encoded,
+        **_optimised_judge(trainer),
         "total_steps": trainer.total_steps,
         "processes": trainer.world.size,
         "effective_batch": trainer.step_size,
@@ -244,6 +245,14 @@ def _opening(trainer: Trainer) -> dict[str, Any]:
         "total_parameters": _parameters(trainer),
         "warnings": trainer.warnings,
     }
+
+
+def _optimised_judge(trainer: Trainer) -> dict[str, Any]:
+    """Return which CLIP model's opinion is being improved, by its hashes; nothing when none is."""
+    critic = getattr(trainer.objective, "critic", None)
+    if critic is None:
+        return {}
+    return {"optimised_judge": {key: getattr(critic.clip, key) for key in ("name", "revision", "preprocessing")}}
 
 
 def _parameters(trainer: Trainer) -> int:

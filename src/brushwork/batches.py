@@ -38,6 +38,8 @@ class Batch:
     weights: Tensor
     seeds: list[int]
     mask: Tensor | None = None
+    preserved: tuple[bool, ...] = ()
+    """Which samples the base drew itself; empty: none."""
 
 
 class Examples:
@@ -74,6 +76,7 @@ class Examples:
         sample = self.data.source[index]
         caption = "" if self._drops_caption(position) else self._caption(position, sample)
         example: dict[str, Any] = {"position": position, "name": sample.name, "caption": caption}
+        example["preserved"] = bool(sample.extra.get("preserved", False))
         random_xy = None if self.pictures.settings.center_crop else (x, y)
         if "mask" in sample.extra:
             example["mask"] = self.pictures.mask(index, flip=flip, random_xy=random_xy)
@@ -139,6 +142,7 @@ def collate(rows: Sequence[dict[str, Any]], examples: Examples, encoder: Encoder
         weights=weights.to(encoder.device),
         seeds=seeds,
         mask=_masks([row.get("mask") for row in rows], encoder.device),
+        preserved=tuple(row["preserved"] for row in rows),
     )
 
 

@@ -102,7 +102,8 @@ def _usage(run: RunFolder) -> str:
 
 def _schedule(run: RunFolder) -> str:
     """Return the line that gives the base the noise schedule of the training; a whole model brings it along."""
-    if not getattr(run.config.objective, "rescale_betas_zero_snr", False):
+    objective = getattr(run.config.objective, "denoising", run.config.objective)
+    if not getattr(objective, "rescale_betas_zero_snr", False):
         return ""
     return (
         "\n# trained down to pure noise (zero terminal SNR), so it must be drawn with that schedule\n"
@@ -112,11 +113,13 @@ def _schedule(run: RunFolder) -> str:
 
 
 def _metrics(run: RunFolder) -> str:
-    rows = ["| metric | prompts | of | value | 95 % interval | n |", "|---|---|---|---|---|---|"]
+    rows = ["| metric | prompts | of | value | 95 % interval | n | by |", "|---|---|---|---|---|---|---|"]
     for metric in run.metrics:
         low, high = metric.get("interval") or (None, None)
         between = "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
         value = "" if metric["value"] is None else f"{metric['value']:.4f}"
-        cells = (metric["name"], metric.get("prompt_set") or "", metric.get("of") or "", value, between, metric["n"])
+        judge = ", ".join(each for each in (metric.get("encoder"), metric.get("caveat")) if each)
+        asked = (metric["name"], metric.get("prompt_set") or "", metric.get("of") or "")
+        cells = (*asked, value, between, metric["n"], judge)
         rows.append(f"| {' | '.join(str(cell) for cell in cells)} |")
     return "\n".join(rows) if run.metrics else "Nothing was measured."

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 MINI_CLIP = Path(__file__).parent / "assets" / "mini-clip"
 DEFAULT_JUDGE = "openai/clip-vit-base-patch32"
 LUMINANCE_SIDE = 256
+OTHER_JUDGE = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
+"""The automatic judge of what was trained to please ``DEFAULT_JUDGE``: other weights, from other data."""
 EOS_TRAP = 0.99999
 """Texts whose features agree beyond this are the same to the model: its end-of-text token id is wrong."""
 
@@ -88,6 +90,19 @@ class Luminance:
         grey = [image.convert("L") for image in images]
         smaller = [each.reduce(max(1, round(min(each.size) / LUMINANCE_SIDE))) for each in grey]
         return np.stack([np.asarray(each, np.float32) for each in smaller])
+
+
+class Pixels:
+    """A picture itself, 32 x 32 and RGB in [0, 1]: features that have no opinion."""
+
+    name, revision, preprocessing = "pixels", "1", "32x32-box"
+
+    def encode_images(self, images: Sequence[Image]) -> Features:
+        """Return (N, 3072)."""
+        from PIL import Image as Pillow
+
+        small = [image.convert("RGB").resize((32, 32), Pillow.Resampling.BOX) for image in images]
+        return np.stack([np.asarray(image, np.float32).ravel() / 255 for image in small])
 
 
 @dataclass(frozen=True)
@@ -167,19 +182,40 @@ def resolve_judge(judge: str, base: str) -> str:
     return "mini-clip" if base == "mini" else DEFAULT_JUDGE
 
 
+def judge_of(config: Config) -> str:
+    """Return the CLIP model that is to judge a run: by itself never the one that the run's loss optimises."""
+    judge, own = resolve_judge(config.validation.judge, config.base), own_judge_of(config)
+    replaceable = config.validation.judge == "auto" and judge == DEFAULT_JUDGE
+    return OTHER_JUDGE if replaceable and own == judge else judge
+
+
+def own_judge_of(config: Config) -> str | None:
+    """Return the CLIP model that a run's loss optimises, if there is one."""
+    named: str | None = getattr(config.objective, "clip", None)
+    return None if named is None else resolve_judge(named, config.base)
+
+
 def check_judge(config: Config) -> list[str]:
-    """Find out before training whether the judge can be used; return warnings when the automatic one cannot.
+    """Find out before training whether the judge can be used; return warnings when not, or when it is no judge.
 
     Raises:
         ModelError: A judge that was asked for by name cannot be used.
     """
-    judge = resolve_judge(config.validation.judge, config.base)
+    judge = judge_of(config)
     reason = available(judge)
     if reason is None:
-        return []
+        return [not_independent(judge)] if judge == own_judge_of(config) else []
     if config.validation.judge != "auto":
         raise ModelError(reason)
     return [without_judge(reason)]
+
+
+def not_independent(judge: str) -> str:
+    """Return the warning of a run that is judged by what it was trained to please."""
+    return (
+        f"{judge} is the loss's own judge: its numbers are what was optimised, not evidence. For another opinion name "
+        f"another CLIP model as validation.judge."
+    )
 
 
 def without_judge(reason: str) -> str:
@@ -197,12 +233,13 @@ def available(judge: str) -> str | None:
     return None
 
 
-def load_clip(judge: str, *, device: str = "cpu") -> Clip:
+def load_clip(judge: str, *, device: str = "cpu", key: str = "validation.judge") -> Clip:
     """Load a CLIP model.
 
     Args:
         judge: ``mini-clip``, a folder, or a hub id.
         device: Where it computes.
+        key: The setting that names it, for messages.
 
     Raises:
         ModelError: It is not there, is incomplete, or is not a CLIP model.
@@ -212,12 +249,12 @@ def load_clip(judge: str, *, device: str = "cpu") -> Clip:
 
     place = str(MINI_CLIP) if judge == "mini-clip" else str(Path(judge).expanduser()) if _is_path(judge) else judge
     if _is_path(place) and not (Path(place) / "config.json").is_file():
-        message = f"validation.judge: {judge!r} is not a model folder (no config.json in {place!r})."
+        message = f"{key}: {judge!r} is not a model folder (no config.json in {place!r})."
         raise ModelError(message)
     try:
         kind = AutoConfig.from_pretrained(place).model_type
         if kind != "clip":
-            message = f"validation.judge: {judge!r} is a {kind!r} model; the judge must be a CLIP model."
+            message = f"{key}: {judge!r} is a {kind!r} model; it must be a CLIP model."
             raise ModelError(message)
         model, lacking = _model(place)
         # Pinned to Pillow: torchvision resizes slightly differently, and numbers must not depend on its presence.
@@ -226,12 +263,12 @@ def load_clip(judge: str, *, device: str = "cpu") -> Clip:
     except (OSError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         message = (
-            f"validation.judge: {judge!r} cannot be loaded: {reason}\n"
+            f"{key}: {judge!r} cannot be loaded: {reason}\n"
             f"Name a folder with a CLIPModel, or mini-clip, which needs no network."
         )
         raise ModelError(message) from error
     if lacking:
-        message = f"validation.judge: {judge!r} lacks weights: {listing(lacking)}."
+        message = f"{key}: {judge!r} lacks weights: {listing(lacking)}."
         raise ModelError(message)
     model = model.eval().requires_grad_(requires_grad=False).to(device)
     return Clip(judge, _hash_weights(model), _hash_json(processor.to_dict()), model, processor, tokenizer)

@@ -5,21 +5,34 @@
 In the run folder it leaves ``evaluation/base`` and ``evaluation/tuned`` (the same file names), the features that the
 numbers were computed from, ``evaluation/evaluation.json`` (prompts, settings, judge) and ``metrics.json``. What is
 already there and was drawn by the same weights with the same settings is used again.
+
+A CLIP model that the training loss optimised measures too, and whatever it says is marked with ``metrics.OPTIMISED``.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from brushwork import contact, registry
 from brushwork.devices import resolve_device
-from brushwork.encoders import Clip, Colour, Luminance, load_clip, resolve_judge, without_judge
+from brushwork.encoders import (
+    Clip,
+    Colour,
+    Luminance,
+    Pixels,
+    judge_of,
+    load_clip,
+    not_independent,
+    own_judge_of,
+    without_judge,
+)
 from brushwork.errors import DataError, ModelError
 from brushwork.features import FeatureStore
-from brushwork.metrics import Drawn
+from brushwork.metrics import OPTIMISED, Drawn
 from brushwork.pairs import SIDES, check_pairs, draw_run, plan
 from brushwork.progress import bar, note
 from brushwork.runs import write_json
@@ -55,49 +68,96 @@ def evaluate(run: RunFolder, metrics: Sequence[str] = (), *, out: Path | None = 
         message = f"{run.path}: there are no weights yet. Finish it first: brushwork train --resume --out {run.path}"
         raise ModelError(message)
     config, folder, began = run.config, out or run.path, time.monotonic()
-    judge, problem = _judge(config, [module for _, module in chosen])
+    judges, problems = _judges(run, [module for _, module in chosen])
     planned = plan(config)
     draw_run(run, planned, folder / "evaluation")
-    results, facts = _measure(run, planned, folder / "evaluation", chosen, judge)
+    results, facts = _measure(run, planned, folder / "evaluation", chosen, judges)
     write_json(folder / "metrics.json", [result.to_dict() for result in results])
     seconds = time.monotonic() - began
-    described = _describe(planned, judge, problem) | facts | {"seconds": seconds}
+    described = _describe(planned, judges, problems) | facts | {"seconds": seconds}
     write_json(folder / "evaluation" / "evaluation.json", described)
     if out is None:
         known = run.record.get("warnings", [])
-        new = [problem] if problem and problem not in known else []
+        new = [problem for problem in problems if problem not in known]
         run.update(warnings=[*known, *new], seconds={**run.record.get("seconds", {}), "evaluate": seconds})
     return results
 
 
-def _judge(config: Config, metrics: Sequence[Metric]) -> tuple[Clip | None, str | None]:
-    """Load the judge if a metric needs it; the automatic one may be missing, then the second value says so."""
+@dataclass(frozen=True)
+class Judges:
+    """The CLIP models that measure a run: the one of ``validation.judge``, and the one that the loss optimised.
+
+    Both may be one and the same; then there is no ``independent`` one.
+    """
+
+    independent: Clip | None = None
+    optimised: Clip | None = None
+
+    @property
+    def every(self) -> list[Clip]:
+        """Those that there are, the independent one first."""
+        return [each for each in (self.independent, self.optimised) if each is not None]
+
+    def caveat(self, encoder: Encoder) -> str | None:
+        """Return what must be said of an encoder's numbers."""
+        return OPTIMISED if encoder is self.optimised else None
+
+
+def _judges(run: RunFolder, metrics: Sequence[Metric]) -> tuple[Judges, list[str]]:
+    """Load the judges if a metric needs one, and say what is amiss; the automatic one may be missing."""
     if not any(metric.NEEDS == "clip" for metric in metrics):
-        return None, None
-    name = resolve_judge(config.validation.judge, config.base)
+        return Judges(), []
+    config, device = run.config, resolve_device(run.config.train.device)
+    asked, amiss = None, []
     try:
-        return load_clip(name, device=resolve_device(config.train.device)), None
+        asked = load_clip(judge_of(config), device=device)
     except ModelError as error:
         if config.validation.judge != "auto":
             raise
         note(f"warning: {error}")
-        return None, without_judge(str(error))
+        amiss.append(without_judge(str(error)))
+    own, changed = _own_judge(run, device)
+    optimised = run.record.get("optimised_judge", {}).get("revision") or (own.revision if own else None)
+    if asked is not None and asked.revision == optimised:
+        return Judges(None, asked), [not_independent(asked.name)]
+    if asked is None and own is not None:
+        return Judges(None, own), [not_independent(own.name)]
+    return Judges(asked, own), amiss + changed
+
+
+def _own_judge(run: RunFolder, device: str) -> tuple[Clip | None, list[str]]:
+    """Load the CLIP model that the loss optimised, if it did, and say when it is not there as it was then."""
+    name, then = own_judge_of(run.config), run.record.get("optimised_judge", {}).get("revision")
+    if name is None:
+        return None, []
+    try:
+        own = load_clip(name, device=device, key="objective.clip")
+    except ModelError as error:
+        return None, [f"What the loss's own judge believes is not measured: {str(error).splitlines()[0]}"]
+    if then not in (None, own.revision):
+        return None, [
+            f"What the loss's own judge believes is not measured: {name} changed ({then}, now {own.revision})."
+        ]
+    return own, []
 
 
 def _measure(
-    run: RunFolder, planned: Plan, folder: Path, chosen: Sequence[tuple[str, Metric]], judge: Clip | None
+    run: RunFolder, planned: Plan, folder: Path, chosen: Sequence[tuple[str, Metric]], judges: Judges
 ) -> tuple[list[Result], dict[str, Any]]:
     """Encode with each encoder that is needed, then compute; the features stay in ``folder/features``."""
     check_pairs(folder)
     results: list[Result] = []
     facts: dict[str, Any] = {"features": [], "texts_cut": []}
-    encoders: dict[str, Encoder | None] = {"clip": judge, "colour": Colour(), "luminance": Luminance()}
-    for needed in dict.fromkeys(metric.NEEDS for _, metric in chosen):
-        encoder = encoders[needed]
-        if encoder is None:
-            continue
-        sets, cut = encode(folder, planned, encoder, run.config)
-        facts["texts_cut"] += cut
+    encoders: dict[str, Sequence[Encoder]] = {
+        "clip": judges.every,
+        "colour": [Colour()],
+        "luminance": [Luminance()],
+        "pixels": [Pixels()],
+    }
+    needs = dict.fromkeys(metric.NEEDS for _, metric in chosen)
+    for needed, encoder in [(each, encoder) for each in needs for encoder in encoders[each]]:
+        sets, cut = encode(folder, planned, encoder, run.config, judges.caveat(encoder))
+        facts["texts_cut"] += [text for text in cut if text not in facts["texts_cut"]]
         facts["features"].append(encoder.name)
         results += [
             result
@@ -109,7 +169,9 @@ def _measure(
     return results, facts
 
 
-def encode(folder: Path, planned: Plan, encoder: Encoder, config: Config) -> tuple[list[Drawn], list[str]]:
+def encode(
+    folder: Path, planned: Plan, encoder: Encoder, config: Config, caveat: str | None = None
+) -> tuple[list[Drawn], list[str]]:
     """Return the features of each prompt set, and the prompts that are longer than the encoder reads.
 
     What the numbers are computed from is saved: for each set the hashes of its pictures, (prompts, seeds), and its
@@ -134,9 +196,8 @@ def encode(folder: Path, planned: Plan, encoder: Encoder, config: Config) -> tup
             if reads is not None:
                 saved[f"{prompt_set}_texts"] = reads
             about = (encoder.name, encoder.revision, config.validation.seed)
-            sets.append(
-                Drawn(shown, prompt_set, sides["base"], sides["tuned"], reads, references, *about, mirrored=mirrored)
-            )
+            drawn = (shown, prompt_set, sides["base"], sides["tuned"], reads, references)
+            sets.append(Drawn(*drawn, *about, mirrored=mirrored, caveat=caveat))
     store.save(**saved)
     return sets, cut
 
@@ -177,18 +238,23 @@ def _references(store: FeatureStore, config: Config, *, mirrored: bool = False) 
     return features, np.array(hashes)
 
 
-def _describe(planned: Plan, judge: Clip | None, problem: str | None) -> dict[str, Any]:
+def _describe(planned: Plan, judges: Judges, problems: Sequence[str]) -> dict[str, Any]:
     """Return what evaluation.json says about how it was measured."""
     first = planned.requests[0]
     kept = ("negative_prompt", "steps", "guidance_scale", "width", "height", "sampler")
     settings = {key: getattr(first, key) for key in kept}
-    named = None if judge is None else {key: getattr(judge, key) for key in ("name", "revision", "preprocessing")}
+    named = [_name(judge) | {"caveat": judges.caveat(judge)} for judge in judges.every]
     return {
         "target": list(planned.target),
         "control": list(planned.control),
         "images_per_prompt": planned.seeds,
         "first_seed": first.seed,
         "settings": settings,
-        "judge": named,
-        "no_judge": problem,
+        "judge": named[0] if named else None,
+        "own_judge": next((each for each in named if each["caveat"]), None),
+        "no_judge": " ".join(problems) or None if not named else None,
     }
+
+
+def _name(judge: Clip) -> dict[str, Any]:
+    return {key: getattr(judge, key) for key in ("name", "revision", "preprocessing")}

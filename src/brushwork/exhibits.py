@@ -83,7 +83,9 @@ def prompt_set(
         "tuned": find(results, "clip", "tuned", name),
         "difference": change,
         "sentences": wording.similarity_sentences(results, name),
+        "optimised": wording.optimised_sentence(results, name),
         "saturation": wording.saturation_sentence(results, name),
+        "change": wording.change_sentence(results, name),
     }
 
 

@@ -56,7 +56,7 @@ class Drawn:
     def __getitem__(self, index: int) -> Sample:
         path = self.paths[index]
         caption = self.prior.prompts[index % len(self.prior.prompts)]
-        return Sample(path.name, ImageFile(str(path)), caption, self.prior.weight)
+        return Sample(path.name, ImageFile(str(path)), caption, self.prior.weight, {"preserved": True})
 
 
 class Joined:

@@ -163,7 +163,8 @@ def _figures(results: Sequence[Result], record: dict[str, Any]) -> list[dict[str
         between = (
             f"95\N{NARROW NO-BREAK SPACE}% {wording.span(similarity.interval)}" if similarity.interval else "one prompt"
         )
-        figures.append(_figure("CLIP similarity", wording.signed(similarity.value), between))
+        remark = similarity.caveat or between
+        figures.append(_figure("CLIP similarity", wording.signed(similarity.value), remark))
     if saturation:
         base, tuned = (find(results, "saturation", of) for of in ("base", "tuned"))
         moved = (
@@ -175,7 +176,8 @@ def _figures(results: Sequence[Result], record: dict[str, Any]) -> list[dict[str
             _figure("Colour saturation", moved, f"p\N{NARROW NO-BREAK SPACE}={wording.p_text(saturation.p)}")
         )
     if drift:
-        figures.append(_figure("Drift on controls", wording.number(drift.value, 2), "1: as much as another seed"))
+        unit = drift.caveat or "1: as much as another seed"
+        figures.append(_figure("Drift on controls", wording.number(drift.value, 2), unit))
     seconds = record.get("seconds", {}).get("train")
     if seconds is not None:
         size = (record.get("artefact") or {}).get("bytes")

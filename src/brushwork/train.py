@@ -107,6 +107,9 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     config, chosen = defaults.resolve(config, defaults.look(family, method, objective, data, config))
     method = config.method.build()  # which may have been given a rank or a rate
     groups = method.attach(family, config.seed)
+    objective_attach = getattr(objective, "attach", None)
+    if objective_attach is not None:
+        objective_attach(config, family, method)
     execution.arrange(family.denoiser, config.train)
     processes.join().same(configuration=config.model_dump_json(), base=family.fingerprint, data=data.fingerprint)
     trained = method.trains & {"text_encoder", "embeddings"}
@@ -260,6 +263,7 @@ class Trainer:
             uniform=batch.uniform,
             seeds=batch.seeds,
             mask=batch.mask,
+            preserved=batch.preserved,
         )
         mixed = self.config.train.mixed_precision != "no"
         with torch.autocast(self.device.split(":")[0], dtype=self.dtype, enabled=mixed):

@@ -5,11 +5,12 @@ Shape letters: B batch, C channels, H height, W width, T training timesteps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import contextlib
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -31,7 +32,8 @@ class ImageBytes(Protocol):
 class Sample:
     """One training example, light enough to hold by the million: the picture is read when it is needed.
 
-    ``name`` says where it came from, for messages. ``extra`` holds what only a family understands (masks, ...).
+    ``name`` says where it came from, for messages. ``extra`` holds what only some families and objectives
+    understand: ``mask``, and ``preserved`` for a picture of the base's own drawing.
     """
 
     name: str
@@ -93,6 +95,10 @@ class Conditioning:
             for name, value in self.tensors.items()
         }
         return Conditioning(moved)
+
+    def rows(self, places: Tensor) -> Conditioning:
+        """Return that of some of the samples, by their places in the batch (N,)."""
+        return Conditioning({name: value[places.to(value.device)] for name, value in self.tensors.items()})
 
     @staticmethod
     def concatenate(parts: Sequence[Conditioning]) -> Conditioning:
@@ -199,18 +205,53 @@ class Task:
     """One for each sample, for whatever else is random about it: ``seeds.derive(seed, "what for")``."""
     mask: Tensor | None = None
     """(B, 1, H, W) in [0, 1]: how much each latent pixel counts; None: all of them wholly."""
+    preserved: Sequence[bool] = ()
+    """Which samples are pictures of the base's own drawing, there to be kept as they are; empty: none."""
 
     def predict(self, latents: Tensor, timesteps: Tensor) -> Tensor:
         """Run the denoiser on noisy latents (B, C, H, W) at integer timesteps (B,), under the samples' conditioning."""
         return self.family.predict(latents, timesteps, self.conditioning)
+
+    @contextlib.contextmanager
+    def base(self) -> Iterator[Callable[[Tensor, Tensor], Tensor]]:
+        """Within this context the untouched base's ``predict``, without gradients; the method must train no texts."""
+        import torch
+
+        kind = self.latents.device.type
+        # Autocast keeps the cast weights by the parameter, whose numbers may be others here: no cache.
+        cast = torch.autocast(
+            kind, torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind), cache_enabled=False
+        )
+        with torch.no_grad(), cast, self.method.disabled():
+            yield self.predict
+
+    def rows(self, places: Sequence[int]) -> Task:
+        """Return the task of some of its samples, by their places in the batch."""
+        import torch
+
+        at = torch.tensor(places, dtype=torch.long, device=self.latents.device)
+        return replace(
+            self,
+            conditioning=self.conditioning.rows(at),
+            captions=[self.captions[place] for place in places],
+            latents=self.latents[at],
+            noise=self.noise[at],
+            uniform=self.uniform[at],
+            seeds=[self.seeds[place] for place in places] if self.seeds else (),
+            mask=None if self.mask is None else self.mask[at],
+            preserved=[self.preserved[place] for place in places] if self.preserved else (),
+        )
 
 
 class Objective(Protocol):
     """Turns predictions into a loss per sample. Lives in ``objectives/<name>.py``.
 
     It may have ``prepare(family)``, called after loading, for training and for drawing with what was trained: to refuse
-    a base, or to change its noise schedule. ``uses_masks = True`` says that it reads ``Task.mask``; ``comparable =
-    True`` that the loss of a sample at fixed noise means the same from beginning to end, so that a state can be best.
+    a base, or to change its noise schedule. ``attach(config, family, method)`` is called after the method's, and only
+    before training: to load what the loss needs, and to refuse a method. ``uses_masks = True`` says that it reads
+    ``Task.mask``; ``comparable = True`` that the loss of a sample at fixed noise means the same from beginning to end,
+    so that a state can be best. A ``Config`` with ``clip`` names the CLIP model that is optimised: evaluation marks its
+    numbers.
     """
 
     def losses(self, task: Task) -> Tensor:

@@ -117,6 +117,19 @@ def similarity_sentences(results: Sequence[Result], prompt_set: PromptSet) -> li
     return [told, similarity_verdict(change)]
 
 
+def optimised_sentence(results: Sequence[Result], prompt_set: PromptSet) -> str | None:
+    """Say what the loss's own judge believes, where another one was heard first; None where there is no such pair."""
+    own = [each for each in results if each.caveat]
+    base, tuned, change = (find(own, "clip", of, prompt_set) for of in ("base", "tuned", "difference"))
+    heard = find(results, "clip", "difference", prompt_set)
+    if base is None or tuned is None or change is None or heard is None or heard.caveat:
+        return None
+    return (
+        f"To {change.encoder}, {change.caveat}, it {_moved(base, tuned, change)}, a paired difference of "
+        f"{signed(change.value)}{_interval(change)}. Where the two disagree, believe the other."
+    )
+
+
 def _moved(base: Result, tuned: Result, change: Result) -> str:
     if number(base.value) == number(tuned.value):
         return f"stayed at {number(base.value)}"
@@ -145,6 +158,11 @@ def _p(result: Result) -> str:
 def similarity_verdict(change: Result) -> str:
     """Say what a difference in similarity shows, and what it does not."""
     p, smallest = change.p or 1.0, change.smallest_p or 1.0
+    if change.caveat:
+        return (
+            f"{change.encoder} is {change.caveat}. Training was paid for this number: a rise would show that the loss "
+            f"was lowered, not that the pictures are closer to their prompts. Look at them."
+        )
     if change.value == 0:
         return "The tuned model scores exactly as the base does."
     if smallest > LEVEL:
@@ -177,6 +195,19 @@ def saturation_sentence(results: Sequence[Result], prompt_set: PromptSet = "targ
     return f"{told} The training pictures have {number(data.value)}." if data else told
 
 
+def change_sentence(results: Sequence[Result], prompt_set: PromptSet) -> str | None:
+    """Say how far the pictures are from the base's, pixel by pixel."""
+    change = find(results, "change", "ratio", prompt_set)
+    if change is None:
+        return None
+    low, high = (number(end, 2) for end in change.interval or (None, None))
+    between = f" ({CONFIDENCE} interval {low} to {high})" if change.interval else ""
+    return (
+        f"Pixel by pixel, the tuned model's pictures are {number(change.value, 2)} times as far from the base's at the "
+        f"same seed as two of the base's own at different seeds are from each other{between}. No judge is asked."
+    )
+
+
 def drift_sentence(results: Sequence[Result]) -> str | None:
     """Say how much unrelated prompts changed, in units of what another seed changes."""
     drift = find(results, "drift", "ratio", "control")
@@ -188,6 +219,7 @@ def drift_sentence(results: Sequence[Result]) -> str | None:
         f"On {counted(len(drift.details['prompts']), 'control prompt')} that have nothing to do with the data, the "
         f"tuned model's picture differs from the base's at the same seed by {number(drift.value, 2)} of what another "
         f"seed would change{between}. 0 is unchanged; 1 is as different as another seed."
+        + (f" By {drift.encoder}, {drift.caveat}." if drift.caveat else "")
     )
 
 
@@ -240,6 +272,8 @@ def _judge_sentences(evaluation: dict[str, Any]) -> list[str]:
         "mini-clip was trained on the same rendered scenes as the base model mini, so it is not an independent judge "
         "of it: it can say whether a picture still shows what its prompt names, not how good it is."
     )
+    own = evaluation.get("own_judge")
+    optimised = f"{own['name']} (weights {own['revision']}) is {own['caveat']}." if own else ""
     longer = f"Prompts longer than the judge reads, cut off at the end: {len(cut)}."
-    holds = {about: True, kin: judge["name"] == "mini-clip", longer: bool(cut)}
+    holds = {about: True, kin: judge["name"] == "mini-clip", optimised: own is not None, longer: bool(cut)}
     return [sentence for sentence, true in holds.items() if true]

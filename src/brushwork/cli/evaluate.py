@@ -43,4 +43,5 @@ def _line(result: Result) -> str:
     p = "" if result.p is None else f"p={result.p:.3g} (smallest reachable {result.smallest_p:.2g})"
     words = (result.name, result.prompt_set, result.of, f"{result.value:+.4f}", between, f"n={result.n}", p)
     widths = (15, 9, 12, 9, 20, 7, 0)
-    return " ".join(word.ljust(width) for word, width in zip(words, widths, strict=True)).rstrip()
+    line = " ".join(word.ljust(width) for word, width in zip(words, widths, strict=True)).rstrip()
+    return f"{line}  ({result.encoder}: {result.caveat})" if result.caveat else line

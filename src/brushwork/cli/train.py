@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from brushwork.cli import json_option, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @click.command()
@@ -52,7 +56,6 @@ def command(
     brushwork train --resume --out runs/2026-11-21-lora-1a2b
     """  # noqa: D301  (click wants a backspace, not a backslash)
     from brushwork import api, config
-    from brushwork.errors import UserError
     from brushwork.launch import launched
     from brushwork.runs import check_free
 
@@ -62,14 +65,11 @@ def command(
             run = api.resume(str(out))
         _finish(run, as_json=as_json)
         return
-    recipes = [each for each in recipe_and_overrides if "=" not in each]
-    if len(recipes) > 1:
-        message = f"One recipe at a time: {' and '.join(recipes)} were given. Other keys are written key.path=value."
-        raise UserError(message)
+    recipe, overrides = _told_apart(recipe_and_overrides)
     resolved = config.load(
-        recipes[0] if recipes else None,
+        recipe,
         method=method,
-        overrides=[each for each in recipe_and_overrides if "=" in each],
+        overrides=overrides,
         base=base,
         data=data,
         seed=seed,
@@ -85,6 +85,17 @@ def command(
     with launched(processes, arguments):
         run = api.train(resolved, out=out)
     _finish(run, as_json=as_json)
+
+
+def _told_apart(recipe_and_overrides: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Return the recipe, if there is one, and the keys that change it."""
+    from brushwork.errors import UserError
+
+    recipes = [each for each in recipe_and_overrides if "=" not in each]
+    if len(recipes) > 1:
+        message = f"One recipe at a time: {' and '.join(recipes)} were given. Other keys are written key.path=value."
+        raise UserError(message)
+    return (recipes[0] if recipes else None), [each for each in recipe_and_overrides if "=" in each]
 
 
 def _refuse_others(*given: object) -> None:

@@ -1,9 +1,9 @@
 """Metrics: features in, numbers out. One file each; the file name is the registered name.
 
-A metric's module has ``NEEDS`` (the encoder it reads: ``clip``, ``colour`` or ``luminance``), ``KIND`` (name, version,
-direction) and ``measure(drawn) -> list[Result]``. The mathematics is in functions over arrays of features, so that
-every number can be computed again from the features that were saved; they lie in ``brushwork.formulas`` and can be
-imported from here.
+A metric's module has ``NEEDS`` (the encoder it reads: ``clip``, ``colour``, ``luminance`` or ``pixels``), ``KIND``
+(name, version, direction) and ``measure(drawn) -> list[Result]``. The mathematics is in functions over arrays of
+features, so that every number can be computed again from the features that were saved; they lie in
+``brushwork.formulas`` and can be imported from here.
 
 Shapes: P prompts, N seeds for each prompt, D the width of a feature, R reference pictures.
 """
@@ -83,8 +83,13 @@ __all__ = [
 
 PromptSet = Literal["target", "control"]
 Direction = Literal["higher", "lower", "closer"]
+Encoding = Literal["clip", "colour", "luminance", "pixels"]
 Subject = Literal["base", "tuned", "difference", "ratio", "pairs", "data"]
 """What a number is about; ``pairs`` is base against tuned at the same seed."""
+
+
+OPTIMISED = "the loss's own judge: optimised, not evidence"
+"""The caveat of what is measured by the very model whose opinion the training loss improved."""
 
 
 class Kind(NamedTuple):
@@ -123,6 +128,8 @@ class Drawn:
     """Seeds the bootstrap."""
     mirrored: Array | None = None
     """(R, D); the references flipped, where training flipped them."""
+    caveat: str | None = None
+    """Why the encoder's numbers prove less than they seem to; see ``OPTIMISED``."""
 
     def result(self, kind: Kind, of: Subject, estimate: Estimate, **details: Any) -> Result:
         """Return a result about this set."""
@@ -134,6 +141,7 @@ class Drawn:
             encoder=self.encoder,
             revision=self.revision,
             seed=self.seed,
+            caveat=self.caveat,
             details=details,
         )
 
@@ -155,6 +163,8 @@ class Result:
     seed: int
     p: float | None = None
     smallest_p: float | None = None
+    caveat: str | None = None
+    """Why it proves less than it seems to, or None."""
     details: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -172,7 +182,7 @@ class Result:
 class Metric(Protocol):
     """The module of a metric."""
 
-    NEEDS: Literal["clip", "colour", "luminance"]
+    NEEDS: Encoding
     KIND: Kind
 
     def measure(self, drawn: Drawn) -> list[Result]:
@@ -217,6 +227,6 @@ def of_seeds(kind: Kind, drawn: Drawn, measure: Callable[[Array], float]) -> lis
 
 
 def find(results: Iterable[Result], name: str, of: Subject, prompt_set: PromptSet = "target") -> Result | None:
-    """Return one result by what it is, None when it was not measured."""
-    same = (each for each in results if (each.name, each.of, each.prompt_set) == (name, of, prompt_set))
-    return next(same, None)
+    """Return one result by what it is, one without a caveat if there is one; None when it was not measured."""
+    same = [each for each in results if (each.name, each.of, each.prompt_set) == (name, of, prompt_set)]
+    return min(same, key=lambda each: each.caveat is not None, default=None)

@@ -7,6 +7,7 @@ v target: sqrt(a_t) noise - sqrt(1 - a_t) x0            (Salimans & Ho 2022, app
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
@@ -97,6 +98,16 @@ class Config(PluginSettings):
         return Denoising(self)
 
 
+@dataclass(frozen=True)
+class Noised:
+    """Latents with noise in them, and what the model should say of them. Shapes: (B, C, H, W), times and a (B,)."""
+
+    inputs: Tensor
+    target: Tensor
+    timesteps: Tensor
+    alphas_cumprod: Tensor
+
+
 class Denoising:
     """The error between prediction and target, one number for each sample."""
 
@@ -108,25 +119,38 @@ class Denoising:
 
     def losses(self, task: Task) -> Tensor:
         """Return the loss of each sample, shape (B,)."""
-        config, latents = self.config, task.latents
-        prediction = self.prediction(task.family)
-        schedule = task.family.alphas_cumprod.to(latents.device)
-        times = timesteps.choose(
-            task.uniform, config.min_timestep, config.max_timestep or len(schedule),
+        noised = self.noised(task, self.timesteps(task))
+        return self.errors(task.predict(noised.inputs, noised.timesteps), noised, task)
+
+    def timesteps(self, task: Task) -> Tensor:
+        """Return how much noise each sample gets, (B,)."""
+        config = self.config
+        return timesteps.choose(
+            task.uniform, config.min_timestep, config.max_timestep or len(task.family.alphas_cumprod),
             config.timestep_sampling, config.logit_mean, config.logit_std,
         )  # fmt: skip
-        a = schedule[times]
+
+    def noised(self, task: Task, times: Tensor) -> Noised:
+        """Mix noise into the latents up to the timesteps ``times`` (B,)."""
+        config, latents = self.config, task.latents
+        a = task.family.alphas_cumprod.to(latents.device)[times]
         signal, sigma = (part.to(latents.dtype).view(-1, 1, 1, 1) for part in (a.sqrt(), (1 - a).sqrt()))
         drawn = self._noise(task)
-        target = drawn if prediction == "epsilon" else signal * drawn - sigma * latents
+        target = drawn if self.prediction(task.family) == "epsilon" else signal * drawn - sigma * latents
         mixed_in = noise.perturbed(drawn, task.seeds, config.input_perturbation) if config.input_perturbation else drawn
-        predicted = task.predict(signal * latents + sigma * mixed_in, times)
+        return Noised(signal * latents + sigma * mixed_in, target, times, a)
+
+    def errors(self, predicted: Tensor, noised: Noised, task: Task) -> Tensor:
+        """Return each sample's weighted error (B,) of a prediction (B, C, H, W)."""
+        config = self.config
         if config.loss == "l2":
-            errors = distances.squared(predicted, target)
+            errors = distances.squared(predicted, noised.target)
         else:
-            width = distances.huber_width(config.huber_c, config.huber_schedule, times, schedule)
-            errors = distances.huber(predicted, target, width, smooth_l1=config.loss == "smooth_l1")
-        return self._weighted(distances.per_sample(errors, task.mask), a, prediction)
+            schedule = task.family.alphas_cumprod.to(predicted.device)
+            width = distances.huber_width(config.huber_c, config.huber_schedule, noised.timesteps, schedule)
+            errors = distances.huber(predicted, noised.target, width, smooth_l1=config.loss == "smooth_l1")
+        means = distances.per_sample(errors, task.mask)
+        return self._weighted(means, noised.alphas_cumprod, self.prediction(task.family))
 
     def _noise(self, task: Task) -> Tensor:
         config = self.config
