@@ -152,6 +152,8 @@ def main() -> NoReturn:
 
 
 def _fail(message: str, code: int) -> int:
+    from brushwork import processes
+
     if not processes.rank():  # what goes wrong in another process, or in all, is said by the main one
         click.echo(f"error: {message.removeprefix('error: ')}", err=True)
     return code

@@ -62,40 +62,31 @@ def command(
     if resume:
         _refuse_others(recipe_and_overrides, method, base, data, steps, seed, preserve or None, out)
         with launched(processes, arguments):
-            run = api.resume(str(out))
-        _finish(run, as_json=as_json)
+            _finish(api.resume(str(out)), as_json=as_json)
         return
-    recipe, overrides = _told_apart(recipe_and_overrides)
+    recipe, overrides = _split(recipe_and_overrides)
     resolved = config.load(
-        recipe,
-        method=method,
-        overrides=overrides,
-        base=base,
-        data=data,
-        seed=seed,
+        recipe, method=method, overrides=overrides, base=base, data=data, seed=seed,
         preserve={} if preserve else None,
         train=None if steps is None else {"max_train_steps": steps},
-    )
+    )  # fmt: skip
     if out is not None:
         check_free(out)
-    if dry_run:
-        with launched(processes, arguments):
-            _plan(resolved, as_json=as_json)
-        return
     with launched(processes, arguments):
-        run = api.train(resolved, out=out)
-    _finish(run, as_json=as_json)
+        if dry_run:
+            _plan(resolved, as_json=as_json)
+        else:
+            _finish(api.train(resolved, out=out), as_json=as_json)
 
 
-def _told_apart(recipe_and_overrides: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Return the recipe, if there is one, and the keys that change it."""
+def _split(recipe_and_overrides: tuple[str, ...]) -> tuple[str | None, list[str]]:
     from brushwork.errors import UserError
 
     recipes = [each for each in recipe_and_overrides if "=" not in each]
     if len(recipes) > 1:
         message = f"One recipe at a time: {' and '.join(recipes)} were given. Other keys are written key.path=value."
         raise UserError(message)
-    return (recipes[0] if recipes else None), [each for each in recipe_and_overrides if "=" in each]
+    return recipes[0] if recipes else None, [each for each in recipe_and_overrides if "=" in each]
 
 
 def _refuse_others(*given: object) -> None:
