@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from brushwork import __version__, processes
+from brushwork import __version__
 from brushwork.errors import BrushworkError, nearest
 
 if TYPE_CHECKING:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from brushwork.cli import json_option, print_json
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 @click.command()
