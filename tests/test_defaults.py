@@ -258,7 +258,8 @@ def test_every_preset_gets_a_rate_and_steps_from_the_facts_of_its_own_parts(
     """Looked at through the real parts: families, methods, sources and objectives say what the rules ask."""
     options = {"instance_prompt": "a sks thing"} if "dreambooth" in preset else {}
     data = {"path": str(tiny_data), "resolution": 32, **options}
-    plan = api.plan(configs.load({"base": str(tiny_sd), "method": preset, "data": data}))
+    objective = {"objective": {"clip": "mini-clip"}} if preset == "clip-guided" else {}
+    plan = api.plan(configs.load({"base": str(tiny_sd), "method": preset, "data": data, **objective}))
     found = {choice.key: choice.value for choice in plan.chosen}
     subject = "dreambooth" in preset or preset == "pivotal"
     steps = 3000 if preset == "textual-inversion" else 400  # 6 x 200 / 8 and 6 x 50 / 8 are fewer

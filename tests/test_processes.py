@@ -244,7 +244,7 @@ def test_a_command_starts_its_own_processes(tiny_sd: Path, tiny_data: Path) -> N
         *("-m", "brushwork", "train", "--processes", "2", "--base", str(tiny_sd), "--data", str(tiny_data)),
         *("--method", "lora", "--dry-run", "--json", "data.resolution=32", "train.device=cpu"),
     )
-    assert json.loads(plan)["plan"]["effective_batch"] == 8
+    assert json.loads(plan)["plan"]["effective_batch"] == 16  # by rule 8 each
 
 
 @pytest.mark.slow
