@@ -19,16 +19,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from brushwork import batches, encoding, execution, families, memory, optim, prior, states
+from brushwork import agreement, batches, encoding, execution, families, memory, optim, prior, states
 from brushwork.devices import resolve_device, resolve_dtype
 from brushwork.errors import ConfigError
 from brushwork.runs import replacing
 from brushwork.seeds import derive
+from brushwork.tally import Tally
 from brushwork.values import Task
 from brushwork.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Mapping
 
     import torch
     from torch import Tensor, nn
@@ -54,10 +55,12 @@ class Step:
     memory_bytes: int
     validation_loss: float | None = None
     warning: str | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    """What the objective measured beside the loss, means over the samples; ``validation_...``: over the held-out."""
 
     def to_json(self) -> dict[str, Any]:
         """Return what steps.jsonl holds: everything that is there, without the per-sample losses."""
-        return {name: value for name, value in vars(self).items() if name != "losses" and value is not None}
+        return {name: value for name, value in vars(self).items() if name != "losses" and value not in (None, {})}
 
 
 def steps(config: Config, run: RunFolder | None = None) -> Iterator[Step]:
@@ -86,6 +89,7 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     if verify is not None:
         verify()
     encoding.check_token(source, getattr(method, "token", None))
+    agreement.check(source, config, objective)
     import torch
 
     family = families.load(
@@ -96,12 +100,15 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
         device=device,
     )
     config = _resolved(config, family)
-    _check(config, family, objective)
+    _check(config, family)
     drawn = prior.prepare(config, family, method, draw=encode)  # by the base as it is, before anything changes it
     objective_prepare = getattr(objective, "prepare", None)
     if objective_prepare is not None:
         objective_prepare(family)
     groups = method.attach(family, config.seed)
+    if getattr(objective, "uses_base", False):
+        with method.disabled():  # a method that lacks a setting for it says so now
+            pass
     execution.arrange(family.denoiser, config.train)
     data = prior.mix(encoding.read(source, config.data, config.seed), drawn)  # type: ignore[arg-type]
     trained = method.trains & {"text_encoder", "embeddings"}
@@ -118,7 +125,7 @@ def _resolved(config: Config, family: Family) -> Config:
     return config.model_copy(update={"data": data})
 
 
-def _check(config: Config, family: Family, objective: Objective) -> None:
+def _check(config: Config, family: Family) -> None:
     data: Any = config.data
     unit = family.pixels_per_latent
     if data.resolution % unit:
@@ -127,9 +134,6 @@ def _check(config: Config, family: Family, objective: Objective) -> None:
             f"data.resolution is {data.resolution}, but {config.base} needs a multiple of {unit}: {lower} or "
             f"{lower + unit}."
         )
-        raise ConfigError(message)
-    if getattr(data, "masks", False) and not getattr(objective, "uses_masks", False):
-        message = f"data.masks: the objective {config.objective.type} has no use for masks. Leave data.masks out."
         raise ConfigError(message)
 
 
@@ -186,7 +190,9 @@ class Trainer:
                 done = index
                 self.warnings += [step.warning] if step.warning else []
                 if self._due(index, self.config.train.validation_steps):
-                    step = replace(step, validation_loss=self.validation_loss())
+                    tally = Tally()
+                    loss = self.validation_loss(tally)
+                    step = replace(step, validation_loss=loss, numbers={**step.numbers, **tally.means("validation_")})
                     if run:
                         self.draw(run, index)
                 if run and self._due(index, self.config.train.checkpointing_steps):
@@ -216,10 +222,11 @@ class Trainer:
         # The weights of the whole step: a micro-batch counts for what is in it, not for being one of several.
         total = sum(self.examples.sample(position).weight for position in range(first, first + self.step_size))
         losses: list[Tensor] = []
+        tally = Tally()
         for part, batch in enumerate(itertools.islice(feed, self.config.train.gradient_accumulation_steps)):
             with torch.random.fork_rng(devices=[self.device] if self.device.startswith("cuda") else []):
                 torch.manual_seed(derive(self.config.seed, "dropout", index, part))
-                per_sample = self.losses(batch)
+                per_sample = self.losses(batch, tally)
                 loss = (per_sample * batch.weights).sum() / total
                 self.scaler.scale(loss).backward()
             losses.append(per_sample.detach())
@@ -249,6 +256,7 @@ class Trainer:
             images_per_second=self.step_size / seconds,
             memory_bytes=memory.used(self.device),
             warning=self.watch.alarm(index, norm),
+            numbers=tally.means(),
         )
 
     def _enter_training_mode(self) -> None:
@@ -259,8 +267,8 @@ class Trainer:
             if name in trained and not module.training:
                 module.train()
 
-    def losses(self, batch: Batch) -> Tensor:
-        """Return the objective's loss of each sample, shape (B,)."""
+    def losses(self, batch: Batch, tally: Tally) -> Tensor:
+        """Return the objective's loss of each sample, shape (B,); what it measured besides goes to ``tally``."""
         import torch
 
         task = Task(
@@ -273,6 +281,8 @@ class Trainer:
             uniform=batch.uniform,
             seeds=batch.seeds,
             mask=batch.mask,
+            rejected=batch.rejected,
+            numbers=tally.part(),
         )
         mixed = self.config.train.mixed_precision != "no"
         with torch.autocast(self.device.split(":")[0], dtype=self.dtype, enabled=mixed):
@@ -291,7 +301,7 @@ class Trainer:
         ):
             return self.family.encode_text(batch.captions)
 
-    def validation_loss(self) -> float | None:
+    def validation_loss(self, tally: Tally | None = None) -> float | None:
         """Return the mean loss over the held-out samples at fixed noise and timesteps; None without any."""
         import torch
 
@@ -300,7 +310,7 @@ class Trainer:
             module.eval()
         with torch.no_grad(), self.averaged():
             for batch in batches.held_out_batches(self.encoder, self.config):
-                losses += self.losses(batch).tolist()
+                losses += self.losses(batch, tally or Tally()).tolist()
         return statistics.fmean(losses) if losses else None
 
     @contextmanager

@@ -31,7 +31,8 @@ class ImageBytes(Protocol):
 class Sample:
     """One training example, light enough to hold by the million: the picture is read when it is needed.
 
-    ``name`` says where it came from, for messages. ``extra`` holds what only a family understands (masks, ...).
+    ``name`` says where it came from, for messages. ``extra`` holds what only some families and objectives understand:
+    ``mask``, and ``rejected``, the picture that this one is preferred to (both ``ImageBytes``).
     """
 
     name: str
@@ -199,6 +200,10 @@ class Task:
     """One for each sample, for whatever else is random about it: ``seeds.derive(seed, "what for")``."""
     mask: Tensor | None = None
     """(B, 1, H, W) in [0, 1]: how much each latent pixel counts; None: all of them wholly."""
+    rejected: Tensor | None = None
+    """Clean scaled latents (B, C, H, W) of the pictures that these are preferred to; None: the data are no pairs."""
+    numbers: dict[str, Tensor] = field(default_factory=dict)
+    """For the objective to fill in: what it measured beside the loss, (B,) by name; logged as means over samples."""
 
     def predict(self, latents: Tensor, timesteps: Tensor) -> Tensor:
         """Run the denoiser on noisy latents (B, C, H, W) at integer timesteps (B,), under the samples' conditioning."""
@@ -209,7 +214,9 @@ class Objective(Protocol):
     """Turns predictions into a loss per sample. Lives in ``objectives/<name>.py``.
 
     It may have ``prepare(family)``, called after loading, for training and for drawing with what was trained: to refuse
-    a base, or to change its noise schedule. ``uses_masks = True`` says that it reads ``Task.mask``.
+    a base, or to change its noise schedule. ``uses_masks = True`` says that it reads ``Task.mask``, ``uses_pairs`` that
+    it needs ``Task.rejected``, ``uses_base`` that it predicts within ``Method.disabled``. What it measures beside the
+    loss it leaves in ``Task.numbers``.
     """
 
     def losses(self, task: Task) -> Tensor:

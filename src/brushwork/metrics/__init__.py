@@ -1,8 +1,9 @@
 """Metrics: features in, numbers out. One file each; the file name is the registered name.
 
 A metric's module has ``NEEDS`` (the encoder whose features it reads: ``clip`` or ``colour``), ``KIND`` (name, version,
-direction) and ``measure(drawn) -> list[Result]``. The mathematics is in functions over arrays of features, never over
-pictures, so that every number can be computed again from the features that were saved.
+direction) and ``measure(drawn) -> list[Result]``; where it says something about a single picture also
+``scores(images, texts) -> (P, N)``, by which pictures can be ranked. The mathematics is in functions over arrays of
+features, never over pictures, so that every number can be computed again from the features that were saved.
 
 Shapes: P prompts, N seeds for each prompt, D the width of a feature, R reference pictures.
 """

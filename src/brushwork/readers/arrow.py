@@ -155,19 +155,23 @@ def rows(dataset: Dataset, image_column: str | None, caption_column: str | None,
     features = dataset.features
     image = columns.choose(
         list(features),
-        [name for name, feature in features.items() if _holds_images(feature)],
+        [name for name, feature in features.items() if holds_images(feature)],
         image_column,
         columns.IMAGES,
         where,
     )
-    caption = columns.choose(
-        list(features),
-        [name for name, feature in features.items() if _holds_text(feature)],
-        caption_column,
-        columns.CAPTIONS,
-        where,
-    )
-    return ArrowRows(dataset, image, caption, where)
+    return ArrowRows(dataset, image, find_captions(dataset, caption_column, where), where)
+
+
+def find_captions(dataset: Dataset, asked: str | None, where: str) -> str:
+    """Return the column of captions.
+
+    Raises:
+        DataError: It is missing, holds no text, or several could be meant.
+    """
+    features = dataset.features
+    texts = [name for name, feature in features.items() if _holds_text(feature)]
+    return columns.choose(list(features), texts, asked, columns.CAPTIONS, where)
 
 
 def _holds_text(feature: Any) -> bool:
@@ -176,7 +180,7 @@ def _holds_text(feature: Any) -> bool:
     return getattr(each, "dtype", "") in ("string", "large_string")
 
 
-def _holds_images(feature: Any) -> bool:
+def holds_images(feature: Any) -> bool:
     """Return whether a column holds pictures: as the Image feature, or as bytes with a path."""
     from datasets import Image
 

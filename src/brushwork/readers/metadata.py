@@ -52,18 +52,28 @@ def read(
     Raises:
         DataError: The table cannot be read, a column is missing, or files that it names are.
     """
-    rows = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}[table.suffix](table)
-    if not rows:
-        message = f"{table}: the table has no rows."
-        raise DataError(message)
+    rows = entries(table)
     names = list(dict.fromkeys(name for _, row in rows for name in row))
     image = columns.choose(names, _files_in(names, image_column), image_column, columns.FILES, str(table))
     others = [name for name in names if name != image]
     caption = columns.choose(names, others, caption_column, columns.CAPTIONS, str(table))
-    paths = [_path(table, line, row.get(image)) for line, row in rows]
-    _refuse_missing(table, paths)
+    paths = [locate(table, line, row.get(image)) for line, row in rows]
+    refuse_missing(table, paths)
     captions = [clean_all(row.get(caption), f"{table}:{line}") for line, row in rows]
     return FileRows(list(zip(paths, captions, strict=True)), _unlisted(table, files, paths))
+
+
+def entries(table: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Return the rows of a table, each with its line.
+
+    Raises:
+        DataError: It cannot be read, or has none.
+    """
+    rows = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}[table.suffix](table)
+    if not rows:
+        message = f"{table}: the table has no rows."
+        raise DataError(message)
+    return rows
 
 
 def _files_in(names: Sequence[str], asked: str | None) -> list[str]:
@@ -73,7 +83,12 @@ def _files_in(names: Sequence[str], asked: str | None) -> list[str]:
     return [name for name in names if any(name.lower() in usual for usual in columns.FILES.usual)]
 
 
-def _path(table: Path, line: int, name: object) -> str:
+def locate(table: Path, line: int, name: object) -> str:
+    """Return the path of a file that a row names.
+
+    Raises:
+        DataError: It is no name.
+    """
     if not isinstance(name, str) or not name:
         message = f"{table}:{line}: the file name is {name!r}. Each row names a picture, relative to the table."
         raise DataError(message)
@@ -82,7 +97,8 @@ def _path(table: Path, line: int, name: object) -> str:
     return path if "\\" not in name or os.path.exists(path) else os.path.join(table.parent, *name.split("\\"))
 
 
-def _refuse_missing(table: Path, paths: Sequence[str]) -> None:
+def refuse_missing(table: Path, paths: Sequence[str]) -> None:
+    """Refuse rows that name files which are not there."""
     missing = [path for path in paths if not os.path.isfile(path)]
     if missing:
         message = f"{table}: {len(missing)} of {len(paths)} rows name a file that is not there: {listing(missing)}."
