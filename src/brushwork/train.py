@@ -267,7 +267,7 @@ class Trainer:
             if name in trained and not module.training:
                 module.train()
 
-    def losses(self, batch: Batch, tally: Tally) -> Tensor:
+    def losses(self, batch: Batch, tally: Tally | None = None) -> Tensor:
         """Return the objective's loss of each sample, shape (B,); what it measured besides goes to ``tally``."""
         import torch
 
@@ -282,7 +282,7 @@ class Trainer:
             seeds=batch.seeds,
             mask=batch.mask,
             rejected=batch.rejected,
-            numbers=tally.part(),
+            numbers=(tally or Tally()).part(),
         )
         mixed = self.config.train.mixed_precision != "no"
         with torch.autocast(self.device.split(":")[0], dtype=self.dtype, enabled=mixed):
@@ -310,7 +310,7 @@ class Trainer:
             module.eval()
         with torch.no_grad(), self.averaged():
             for batch in batches.held_out_batches(self.encoder, self.config):
-                losses += self.losses(batch, tally or Tally()).tolist()
+                losses += self.losses(batch, tally).tolist()
         return statistics.fmean(losses) if losses else None
 
     @contextmanager

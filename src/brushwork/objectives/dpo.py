@@ -33,7 +33,7 @@ class Config(PluginSettings):
 
     type: Literal["dpo"] = "dpo"
     beta: PositiveFloat = Field(
-        5000.0, description="How near to the base it stays; the authors took 2000 to 5000 for Stable Diffusion."
+        5000.0, description="Larger: it stays nearer to the base. The authors took 2000 to 5000."
     )
 
     def build(self) -> Dpo:
