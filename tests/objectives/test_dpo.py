@@ -79,16 +79,28 @@ def wander(trainer: Trainer) -> None:
 def test_at_the_start_every_loss_is_log_2_and_has_a_gradient(
     tiny_sd: Path, votes: Path, method: str, precision: str
 ) -> None:
-    """With no difference to the base sigmoid(0) = 1/2. Under autocast the base's weights must not be taken for ours."""
+    """With no difference to the base sigmoid(0) = 1/2."""
     trainer = prepare(make_config(tiny_sd, votes, method, train={"mixed_precision": precision}))
     tally = Tally()
     losses = trainer.losses(first_batch(trainer), tally)
     assert torch.equal(losses, torch.full((4,), math.log(2)))
     assert tally.means() == {"implicit_accuracy": 0.5, "chosen_gain": 0.0}
     losses.mean().backward()
+    assert all(each.grad is not None for each in trainer.named.values())
     assert any(each.grad is not None and each.grad.abs().max() > 0 for each in trainer.named.values())
     wander(trainer)
     assert not torch.equal(trainer.losses(first_batch(trainer), Tally()), losses)
+
+
+def test_autocast_takes_the_base_for_the_base_and_the_model_for_the_model(tiny_sd: Path, votes: Path) -> None:
+    """It remembers the weights that it cast, so weights that were swapped meanwhile would be used for one another."""
+    gains = []
+    for precision in ("no", "bf16"):
+        trainer, tally = prepare(make_config(tiny_sd, votes, "full", train={"mixed_precision": precision})), Tally()
+        wander(trainer)
+        trainer.losses(first_batch(trainer), tally)
+        gains.append(tally.means()["chosen_gain"])
+    assert gains[1] == pytest.approx(gains[0], rel=0.1)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
