@@ -1,20 +1,27 @@
 """Recompute the figures and pictures of README.md from what ships.
 
-python -m embedded.card            # writes embedded/figures.json and embedded/pictures/*.png
-python -m embedded.card --quick    # pictures only
+    python -m embedded.card            # writes embedded/figures.json and embedded/pictures/*.png, prints the table
+    python -m embedded.card --quick    # one seed instead of four, no fine-tune, no pictures; figures.json stays
+
+It needs the judge (`python -m embedded.judge`) and the test views (`python -m embedded.views`) in scratch/. About ten
+minutes on one idle thread; what scratch/figures.json already holds for the same weights is not drawn again.
 """
 
 import argparse
 import json
 import random
+import sys
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from embedded import grids, judge
+from embedded import grids, scores
 from embedded.captions import caption
 from embedded.paths import ASSETS, HERE, PICTURES, WORK
 from embedded.scenes import random_scene, render
+from embedded.speed import restart_with_malloc
 
 
 def scenes_sheet() -> Image.Image:
@@ -56,26 +63,59 @@ def vae_sheet() -> Image.Image:
     return grids.sheet(pictures, [""] * len(pictures))
 
 
-def figures() -> dict[str, object]:
-    """Measure the VAE, the judge on renderings, the pipeline by the judge, and mini-clip."""
+def figures(*, quick: bool) -> dict[str, Any]:
+    """Measure the VAE, mini-clip, mini-captioner and, by the judge, the pipeline; the shorter ones come first."""
     from diffusers import AutoencoderKL
-    from transformers import CLIPModel
+    from transformers import AutoModelForImageTextToText, CLIPModel
 
-    from embedded import clip, vae
+    from embedded import captioner, clip, vae
 
-    return {
-        "vae dB": vae.psnr(AutoencoderKL.from_pretrained(ASSETS / "mini" / "vae"), WORK),
-        "judge on renderings [top-1, top-5]": judge.on_renderings(judge.load_judge()),
-        "mini by the judge [top-1, top-5]": judge.judge_pipeline(grids.load(ASSETS / "mini"), 2),
+    result: dict[str, Any] = {
+        "VAE dB": vae.psnr(AutoencoderKL.from_pretrained(ASSETS / "mini" / "vae"), WORK),
         "mini-clip [top-1, top-5]": clip.accuracy(CLIPModel.from_pretrained(ASSETS / "mini-clip")),
+        "mini-captioner": captioner.accuracy(
+            AutoModelForImageTextToText.from_pretrained(ASSETS / "mini-captioner").eval()
+        ),
+        "weights, MB": {
+            folder.name: round(sum(f.stat().st_size for f in folder.rglob("*.safetensors")) / 1e6, 1)
+            for folder in sorted(ASSETS.glob("mini*"))
+        },
     }
+    for name, part in scores.measured(ASSETS / "mini", quick=quick):
+        print(json.dumps({name: part}), file=sys.stderr, flush=True)
+        result[name] = part
+    return result
 
 
-def main() -> None:
-    """Write pictures and figures."""
-    parser = argparse.ArgumentParser(description="Recompute the model card's figures and pictures.")
-    parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args()
+def table(measured: dict[str, Any]) -> str:
+    """Return the figures as lines of a markdown table."""
+    rows = ["| measure | value |", "|---|---|"]
+    for name, values in measured.items():
+        rows += [f"| {name}: {what} | {_value(value)} |" for what, value in _leaves(values)]
+    return "\n".join(rows)
+
+
+def _leaves(values: Any, *path: str) -> Iterator[tuple[str, Any]]:
+    """Yield each figure below a value with the words that lead there."""
+    if not isinstance(values, dict):
+        yield ", ".join(path), values
+        return
+    if values and all(isinstance(each, int) and not isinstance(each, bool) for each in values.values()):
+        yield ", ".join(path), ", ".join(f"{name} {count}" for name, count in values.items())
+        return
+    for name, value in values.items():
+        yield from _leaves(value, *path, name)
+
+
+def _value(value: Any) -> str:
+    """Return shares as percentages, everything else as it is."""
+    if isinstance(value, list):
+        return " / ".join(_value(each) for each in value)
+    return f"{100 * value:.1f} %" if isinstance(value, float) and 0 <= value <= 1 else str(value)
+
+
+def pictures() -> None:
+    """Draw and write the pictures."""
     PICTURES.mkdir(exist_ok=True)
     pipeline = grids.load(ASSETS / "mini")
     sheets = {"scenes": scenes_sheet(), "datasets": datasets_sheet(), "vae": vae_sheet()}
@@ -83,9 +123,24 @@ def main() -> None:
         sheets[name] = grids.sheet(grids.draw(pipeline, prompts), prompts, columns)
     for name, page in sheets.items():
         page.quantize(256).save(PICTURES / f"{name}.png", optimize=True)
+
+
+def main() -> None:
+    """Write pictures and figures."""
+    import torch
+
+    parser = argparse.ArgumentParser(description="Recompute the model card's figures and pictures.")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--threads", type=int, default=1, help="more than the idle cores makes it many times slower")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    measured = figures(quick=options.quick)
+    print(table(measured))
     if not options.quick:
-        (HERE / "figures.json").write_text(json.dumps(figures(), indent=1) + "\n")
+        (HERE / "figures.json").write_text(json.dumps(measured, indent=1) + "\n")
+        pictures()
 
 
 if __name__ == "__main__":
+    restart_with_malloc()
     main()

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pairs import make_pairs
 from PIL import Image
 
 from brushwork import config as configs
@@ -37,6 +38,7 @@ CLASS: dict[str, Any] = {**SUBJECT, "class_prompt": "a cat", "num_class_images":
 PRESETS: dict[str, dict[str, Any]] = {
     "clip-guided": {"method": {"rank": 2}, "objective": {"clip": "mini-clip"}},
     "dora": {"method": {"rank": 2}},
+    "dpo": {"method": {"rank": 2}},
     "dreambooth": {**FULL, "data": CLASS},
     "dreambooth-lora": {"method": {"rank": 2}, "data": CLASS},
     "full": FULL,
@@ -70,18 +72,25 @@ METHODS: dict[str, dict[str, Any]] = {
 SOURCES: dict[str, dict[str, Any]] = {
     "captioned": {},
     "dreambooth": SUBJECT,
+    "pairs": {},
     "templated": {"token": WORD},
 }
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "clip": {"clip": "mini-clip", "target": "a drawing"},
     "denoising": {},
+    "dpo": {},
 }
 """The axes by their registered names, with what each plug-in needs besides its name."""
 
-MAKERS: dict[str, Callable[[Path], object]] = {}
+MAKERS: dict[str, Callable[[Path], object]] = {
+    "pairs": lambda folder: make_pairs(folder, text=f"the {WORD}")
+}
 """What writes the data of a source that does not read pictures with captions: ``"pairs": make_pairs``."""
 
-REFUSED: dict[tuple[str, str, str], str] = {}
+REFUSED: dict[tuple[str, str, str], str] = {
+    **dict.fromkeys([("*", "pairs", objective) for objective in ("clip", "denoising")], "no use for the rejected"),
+    **dict.fromkeys([("*", source, "dpo") for source in ("captioned", "dreambooth", "templated")], "preference pairs"),
+}
 """Cells that make no sense, ``*`` standing for any name, with what brushwork says to them.
 
     ("*", "captioned", "dpo"): "needs pairs"

@@ -151,6 +151,7 @@ def plan(config: Config) -> Plan:
     seen = trainer.total_steps * trainer.step_size
     trainable = sum(each.numel() for each in trainer.named.values())
     pictures = trainer.data.pictures(trainer.data.own)
+    shown = 2 if trainer.data.rejected else 1  # pictures a sample
     facts = {
         "device": trainer.device,
         "family": trainer.family.name,
@@ -158,7 +159,8 @@ def plan(config: Config) -> Plan:
         "held_out": trainer.data.pictures(trainer.data.held_out),
         "steps": trainer.total_steps,
         "effective_batch": trainer.step_size,
-        "times_each_is_seen": round(seen / trainer.data.epoch * len(trainer.data.own) / pictures, 1),
+        **({"pairs": len(trainer.data.source)} if trainer.data.rejected else {}),
+        "times_each_is_seen": round(seen * shown / trainer.data.epoch * len(trainer.data.own) / pictures, 1),
         "pictures_to_draw": sum(len(each.missing) for each in trainer.drawn),
         "trainable_parameters": trainable,
         "trainable_share": round(trainable / _parameters(trainer), 4),
@@ -298,7 +300,8 @@ def _loop(trainer: Trainer, run: RunFolder) -> None:
         for step in steps:
             run.log(step.to_json())
             track(step)
-            advance(1, f"loss {step.loss:.4f}  {step.images_per_second:.1f} images/s")
+            numbers = "".join(f"  {name.replace('_', ' ')} {value:.3g}" for name, value in step.numbers.items())
+            advance(1, f"loss {step.loss:.4f}{numbers}  {step.images_per_second:.1f} images/s")
             last = step
             if trainer.world.stopping and step.index < trainer.total_steps:
                 steps.close()

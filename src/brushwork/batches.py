@@ -40,6 +40,8 @@ class Batch:
     mask: Tensor | None = None
     preserved: tuple[bool, ...] = ()
     """Which samples the base drew itself; empty: none."""
+    rejected: Tensor | None = None
+    """(B, C, H, W): the latents of the pictures that these are preferred to."""
 
 
 class Examples:
@@ -80,9 +82,14 @@ class Examples:
         random_xy = None if self.pictures.settings.center_crop else (x, y)
         if "mask" in sample.extra:
             example["mask"] = self.pictures.mask(index, flip=flip, random_xy=random_xy)
-        if self.pictures.store:
-            return example | self.pictures.store.get(self.pictures.key(index, flip=flip))
-        return example | {"pixels": self.pictures.pixels(index, flip=flip, random_xy=random_xy)}
+        for prefix, side in self.pictures.sides.items():  # both pictures of a pair are mirrored and cropped alike
+            if self.pictures.store:
+                found = self.pictures.store.get(self.pictures.key(index, flip=flip, rejected=side))
+            else:
+                pixels = self.pictures.pixels(index, flip=flip, random_xy=random_xy, rejected=side)
+                found = {"pixels": pixels}
+            example |= {f"{prefix}{name}": tensor for name, tensor in found.items()}
+        return example
 
     def _caption(self, position: int, sample: Sample) -> str:
         if not sample.others:
@@ -117,11 +124,8 @@ def collate(rows: Sequence[dict[str, Any]], examples: Examples, encoder: Encoder
     """Draw latents from their posterior, noise and timesteps, each from its sample's own generator."""
     import torch
 
-    if "pixels" in rows[0]:
-        moments = encoder.encode(torch.stack([row["pixels"] for row in rows]))
-    else:
-        moments = {name: torch.stack([row[name] for row in rows]).to(encoder.device) for name in ("mean", "std")}
-    shape = moments["mean"].shape[1:]
+    moments = {prefix: _moments(rows, prefix, encoder) for prefix in examples.pictures.sides}
+    shape = moments[""]["mean"].shape[1:]
     draws, noises, uniforms = [], [], []
     seeds = [derive(examples.seed, "noise", row["position"]) for row in rows]
     for seed in seeds:
@@ -130,20 +134,32 @@ def collate(rows: Sequence[dict[str, Any]], examples: Examples, encoder: Encoder
         noises.append(torch.randn(shape, generator=generator))
         uniforms.append(torch.rand((), generator=generator))
     captions = [row["caption"] for row in rows]
-    posterior = moments["mean"] + moments["std"] * torch.stack(draws).to(encoder.device)
+    # The two pictures of a pair share the draw too: what they have in common cannot be preferred.
+    draw = torch.stack(draws).to(encoder.device)
+    latents = {name: encoder.family.scale_latents(each["mean"] + each["std"] * draw) for name, each in moments.items()}
     weights = torch.tensor([examples.sample(row["position"]).weight for row in rows])
     return Batch(
         names=[row["name"] for row in rows],
         captions=captions,
         conditioning=encoder.conditioning(captions) if encoder.cache_text else None,
-        latents=encoder.family.scale_latents(posterior),
+        latents=latents[""],
         noise=torch.stack(noises).to(encoder.device),
         uniform=torch.stack(uniforms).to(encoder.device),
         weights=weights.to(encoder.device),
         seeds=seeds,
         mask=_masks([row.get("mask") for row in rows], encoder.device),
         preserved=tuple(row["preserved"] for row in rows),
+        rejected=latents.get("rejected_"),
     )
+
+
+def _moments(rows: Sequence[dict[str, Any]], prefix: str, encoder: Encoder) -> dict[str, Tensor]:
+    """Return mean and standard deviation, each (B, C, H, W), of the pictures under a prefix; encode what is not yet."""
+    import torch
+
+    if f"{prefix}pixels" in rows[0]:
+        return encoder.encode(torch.stack([row[f"{prefix}pixels"] for row in rows]))
+    return {name: torch.stack([row[f"{prefix}{name}"] for row in rows]).to(encoder.device) for name in ("mean", "std")}
 
 
 def _masks(masks: Sequence[Tensor | None], device: str) -> Tensor | None:
@@ -170,26 +186,38 @@ def held_out_batches(encoder: Encoder, config: Config) -> Iterator[Batch]:
     rows = []
     for index in encoder.data.held_out[: validation.loss_images]:
         sample = encoder.data.source[index]
-        if pictures.store:
-            mean = pictures.store.get(pictures.key(index, flip=False))["mean"]
-        else:
-            mean = encoder.encode(pictures.pixels(index, flip=False)[None], squeeze=True)["mean"].cpu()
+        means = {prefix: _mean(encoder, index, rejected=side) for prefix, side in pictures.sides.items()}
         mask = pictures.mask(index, flip=False) if "mask" in sample.extra else None
         for slot in range(validation.loss_timesteps):
             seed = derive(config.seed, "validation", encoder.data.digests[index], slot)
-            noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed))
-            rows.append((sample, mean, noise, (slot + 0.5) / validation.loss_timesteps, seed, mask))
+            noise = torch.randn(means[""].shape, generator=torch.Generator().manual_seed(seed))
+            rows.append((sample, means, noise, (slot + 0.5) / validation.loss_timesteps, seed, mask))
     size = config.train.batch
     for part in (rows[first : first + size] for first in range(0, len(rows), size)):
         captions = [sample.caption for sample, *_ in part]
+        latents = {
+            prefix: encoder.family.scale_latents(
+                torch.stack([means[prefix] for _, means, *_ in part]).to(encoder.device)
+            )
+            for prefix in pictures.sides
+        }
         yield Batch(
             names=[sample.name for sample, *_ in part],
             captions=captions,
             conditioning=encoder.conditioning(captions) if encoder.cache_text else None,
-            latents=encoder.family.scale_latents(torch.stack([mean for _, mean, *_ in part]).to(encoder.device)),
+            latents=latents[""],
             noise=torch.stack([noise for _, _, noise, *_ in part]).to(encoder.device),
             uniform=torch.tensor([slot for *_, slot, _, _ in part], device=encoder.device),
             weights=torch.tensor([sample.weight for sample, *_ in part], device=encoder.device),
             seeds=[seed for *_, seed, _ in part],
             mask=_masks([mask for *_, mask in part], encoder.device),
+            rejected=latents.get("rejected_"),
         )
+
+
+def _mean(encoder: Encoder, index: int, *, rejected: bool) -> Tensor:
+    """Return the mean latents (C, H, W) of one picture, not mirrored, on the CPU."""
+    pictures = encoder.pictures
+    if pictures.store:
+        return pictures.store.get(pictures.key(index, flip=False, rejected=rejected))["mean"]
+    return encoder.encode(pictures.pixels(index, flip=False, rejected=rejected)[None], squeeze=True)["mean"].cpu()

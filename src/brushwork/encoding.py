@@ -8,12 +8,13 @@ encoder.fill()
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from brushwork import images
 from brushwork.cache import TensorStore, cache_folder, content_key
-from brushwork.errors import ConfigError, listing
+from brushwork.errors import ConfigError, DataError, listing
 from brushwork.processes import join
 from brushwork.progress import bar
 from brushwork.seeds import derive
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from brushwork.config import Config
     from brushwork.sources import ImageSettings
-    from brushwork.values import Family, Objective, Sample, Source
+    from brushwork.values import Family, Sample, Source
 
 SMALLEST_SPLIT = 20
 """Below so many pictures, ``validation_split: auto`` holds none out."""
@@ -44,6 +45,8 @@ class Data:
     fingerprint: str
     drawn: int = 0
     """How many pictures at the source's end the base drew itself; the others are the user's own."""
+    rejected: list[str] = field(default_factory=list)
+    """Digests of the pictures that these are preferred to; empty when the data are no pairs."""
 
     @property
     def own(self) -> list[int]:
@@ -57,12 +60,16 @@ class Data:
         return len(self.train) * len(self.own) // sum(index < end for index in self.train)
 
     def pictures(self, indices: Iterable[int]) -> int:
-        """Return how many different pictures some samples show."""
-        return len({self.digests[index] for index in indices})
+        """Return how many different pictures some samples show, of pairs both."""
+        return len({each[index] for index in indices for each in (self.digests, self.rejected) if each})
 
 
 def read(source: Source, settings: ImageSettings, seed: int) -> Data:
-    """Read every picture's bytes once, and hold some out; equal pictures are never on both sides."""
+    """Read every picture's bytes once, and hold some out; equal pictures are never on both sides.
+
+    Raises:
+        DataError: The two pictures of a pair are the same.
+    """
     distinct = getattr(source, "distinct", len(source))  # sample i then shows picture i modulo so many
     firsts = []
     with bar("reading pictures", distinct) as advance:
@@ -70,9 +77,16 @@ def read(source: Source, settings: ImageSettings, seed: int) -> Data:
             firsts.append(images.digest(source[index].image.read()))
             advance()
     digests = [firsts[index % distinct] for index in range(len(source))]
-    held_out = _held_out(digests, settings.validation_split, seed)
+    rejected = _rejected(source, digests)
+    held_out = _held_out(_together(digests, rejected) if rejected else digests, settings.validation_split, seed)
     contents = [
-        (digest, *source[index].captions, source[index].weight, *_mask_digest(source[index]))
+        (
+            digest,
+            *source[index].captions,
+            source[index].weight,
+            *_mask_digest(source[index]),
+            *rejected[index : index + 1],
+        )
         for index, digest in enumerate(digests)
     ]
     return Data(
@@ -81,7 +95,43 @@ def read(source: Source, settings: ImageSettings, seed: int) -> Data:
         train=[index for index in range(len(source)) if index not in held_out],
         held_out=sorted(held_out),
         fingerprint=content_key(*(str(part) for part in contents)),
+        rejected=rejected,
     )
+
+
+def _rejected(source: Source, digests: Sequence[str]) -> list[str]:
+    """Return the digests of the rejected pictures, empty when the data are no pairs."""
+    if not len(source) or "rejected" not in source[0].extra:
+        return []
+    rejected = []
+    with bar("reading rejected pictures", len(source)) as advance:
+        for index in range(len(source)):
+            rejected.append(images.digest(source[index].extra["rejected"].read()))
+            advance()
+    same = [source[index].name for index, digest in enumerate(digests) if rejected[index] == digest]
+    if same:
+        message = (
+            f"data: in {len(same)} of {len(source)} pairs the chosen and the rejected picture are the same: "
+            f"{listing(same)}.\nTake them out: there is nothing to prefer."
+        )
+        raise DataError(message)
+    return rejected
+
+
+def _together(digests: Sequence[str], rejected: Sequence[str]) -> list[str]:
+    """Return for each pair a digest that all pairs share which hang together through common pictures."""
+    parent = {digest: digest for digest in (*digests, *rejected)}
+
+    def root(digest: str) -> str:
+        while parent[digest] != digest:
+            parent[digest] = parent[parent[digest]]
+            digest = parent[digest]
+        return digest
+
+    for pair in zip(digests, rejected, strict=True):
+        first, second = sorted(root(each) for each in pair)
+        parent[second] = first  # the smallest of a group is its name, whatever the order of the pairs
+    return [root(digest) for digest in digests]
 
 
 def _mask_digest(sample: Sample) -> tuple[str, ...]:
@@ -121,14 +171,6 @@ def at_resolution(config: Config, family: Family) -> Config:
     return config.model_copy(update={"data": data})
 
 
-def check_masks(config: Config, objective: Objective) -> None:
-    """Refuse masks that the objective would not look at."""
-    data: Any = config.data
-    if getattr(data, "masks", False) and not getattr(objective, "uses_masks", False):
-        message = f"data.masks: the objective {config.objective.type} has no use for masks. Leave data.masks out."
-        raise ConfigError(message)
-
-
 def _held_out(digests: Sequence[str], split: float | str, seed: int) -> set[int]:
     """Choose by content, so that adding a picture does not reshuffle the others."""
     unique = sorted(set(digests), key=lambda digest: derive(seed, "held out", digest))
@@ -151,15 +193,24 @@ class Pictures:
         self.data, self.settings, self.store, self.dtype, self.unit = data, settings, store, dtype, unit
         self.resolution = settings.resolution
 
-    def key(self, index: int, *, flip: bool) -> str:
-        """Return the key of a picture's latents: its bytes, the geometry, the background, the type."""
-        geometry = (self.resolution, "centre", flip, self.settings.background)
-        return content_key(self.data.digests[index], *geometry, self.dtype)
+    @property
+    def sides(self) -> dict[str, bool]:
+        """The pictures of a sample: what their tensors' names begin with, and whether it is the rejected one."""
+        return {"": False, "rejected_": True} if self.data.rejected else {"": False}
 
-    def pixels(self, index: int, *, flip: bool, random_xy: tuple[float, float] | None = None) -> Tensor:
+    def key(self, index: int, *, flip: bool, rejected: bool = False) -> str:
+        """Return the key of a picture's latents: its bytes, the geometry, the background, the type."""
+        digests = self.data.rejected if rejected else self.data.digests
+        geometry = (self.resolution, "centre", flip, self.settings.background)
+        return content_key(digests[index], *geometry, self.dtype)
+
+    def pixels(
+        self, index: int, *, flip: bool, random_xy: tuple[float, float] | None = None, rejected: bool = False
+    ) -> Tensor:
         """Decode one picture to (3, H, W) in [-1, 1]."""
         sample = self.data.source[index]
-        picture = images.decode(sample.image.read(), self.settings.background, sample.name)
+        file = sample.extra["rejected"] if rejected else sample.image
+        picture = images.decode(file.read(), self.settings.background, sample.name)
         array = images.square(picture, self.resolution, centre=random_xy is None, flip=flip, random_xy=random_xy)
         return images.to_pixels(array)
 
@@ -216,13 +267,16 @@ class Encoder:
 
     def _fill_latents(self, store: TensorStore) -> int:
         flips = (False, True) if self.pictures.settings.random_flip else (False,)
-        wanted = {self.pictures.key(index, flip=flip): (index, flip) for index in self._indices for flip in flips}
+        every = itertools.product(self._indices, flips, self.pictures.sides.values())
+        wanted = {
+            self.pictures.key(index, flip=flip, rejected=side): (index, flip, side) for index, flip, side in every
+        }
         missing = store.missing(join().local_share(wanted))
         with bar("encoding pictures", len(missing)) as advance:
             # One at a time: an entry must not depend on which others were missing with it.
             for key in missing:
-                index, flip = wanted[key]
-                store.put(key, self.encode(self.pictures.pixels(index, flip=flip)[None], squeeze=True))
+                index, flip, side = wanted[key]
+                store.put(key, self.encode(self.pictures.pixels(index, flip=flip, rejected=side)[None], squeeze=True))
                 advance()
         return len(missing)
 

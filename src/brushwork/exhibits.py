@@ -33,6 +33,9 @@ MOST_TRAINING_PICTURES = 48
 MOST_COPIES = 6
 CONTACT_SIDE = 160
 
+HELD_OUT = "validation_"
+"""What the names of numbers over the held-out samples begin with."""
+
 NOTICEABLE = 1.03
 """A validation loss this many times its lowest is called risen; less may be chance."""
 
@@ -153,6 +156,7 @@ def charts(steps: Sequence[dict[str, Any]], record: dict[str, Any]) -> list[Mark
     validation = [*at_start, *_points(steps, "validation_loss")]
     loss = _points(steps, "loss")
     norm = _points(steps, "grad_norm")
+    numbers = dict.fromkeys(name for step in steps for name in step.get("numbers", {}) if not name.startswith(HELD_OUT))
     memory = [(index, value / 1e9) for index, value in _points(steps, "memory_bytes")]
     curves = [
         line_chart(
@@ -175,8 +179,21 @@ def charts(steps: Sequence[dict[str, Any]], record: dict[str, Any]) -> list[Mark
             "Learning rate", [Series("learning rate", _points(steps, "lr"))], x="optimizer step", y="learning rate"
         ),
         line_chart("Memory", [Series("memory", memory)], x="optimizer step", y="memory in use, GB", from_zero=True),
+        *(_number_chart(steps, name) for name in numbers),
     ]
     return [curve for curve in curves if curve]
+
+
+def _number_chart(steps: Sequence[dict[str, Any]], name: str) -> Markup:
+    """Draw what an objective measured beside its loss."""
+    each = [(step["index"], step["numbers"]) for step in steps if "numbers" in step]
+    seen, held_out = (
+        [(index, numbers[key]) for index, numbers in each if numbers.get(key) is not None]
+        for key in (name, f"{HELD_OUT}{name}")
+    )
+    words = name.replace("_", " ")
+    series = [Series("each step", seen, "faint"), Series("running mean", smooth(seen))]
+    return line_chart(words.capitalize(), [*series, Series("held out", held_out, "dots")], x="optimizer step", y=words)
 
 
 def _points(steps: Sequence[dict[str, Any]], key: str) -> list[tuple[float, float]]:

@@ -45,6 +45,10 @@ METHODS = {
 }
 
 
+OBJECTIVES = {"dpo": "preferences (DPO)"}
+"""What is worth a word beside the method."""
+
+
 def write_report(run: RunFolder, out: Path | None = None) -> Path:
     """Write ``report.html`` into the run folder, or to ``out``, and return its path."""
     path = out or run.path / "report.html"
@@ -134,6 +138,8 @@ def _lead(config: Config, record: dict[str, Any], steps: Sequence[dict[str, Any]
     count = record.get("data", {}).get("count")
     pictures = wording.counted(count, "picture") if count else "the pictures"
     method = METHODS.get(config.method.type, config.method.type)
+    if config.objective.type in OBJECTIVES:
+        method = f"{method} by {OBJECTIVES[config.objective.type]}"
     batch = record.get("effective_batch", config.train.effective_batch)
     source = _short(getattr(data, "path", data.type))
     return (

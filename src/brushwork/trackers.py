@@ -30,7 +30,8 @@ def values(step: Step) -> dict[str, float]:
         "images_per_second": step.images_per_second,
         "memory_gib": step.memory_bytes / 2**30,
     }
-    return tracked if step.validation_loss is None else tracked | {"validation_loss": step.validation_loss}
+    held_out = {} if step.validation_loss is None else {"validation_loss": step.validation_loss}
+    return tracked | held_out | dict(step.numbers)
 
 
 def check(names: Sequence[str]) -> None:

@@ -19,15 +19,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from brushwork import batches, best, defaults, encoding, execution, families, memory, optim, prior, processes, states
+from brushwork import (
+    agreement,
+    batches,
+    best,
+    defaults,
+    encoding,
+    execution,
+    families,
+    memory,
+    optim,
+    prior,
+    processes,
+    states,
+)  # fmt: skip
 from brushwork.devices import resolve_dtype
 from brushwork.runs import replacing
 from brushwork.seeds import derive
+from brushwork.tally import Tally
 from brushwork.values import Task
 from brushwork.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Mapping
     from pathlib import Path
 
     import torch
@@ -56,10 +70,12 @@ class Step:
     validation_error: float | None = None
     """The standard error of the validation loss over the held-out pictures."""
     warning: str | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    """What the objective measured beside the loss, means over the samples; ``validation_...``: over the held-out."""
 
     def to_json(self) -> dict[str, Any]:
         """Return what steps.jsonl holds: everything that is there, without the per-sample losses."""
-        return {name: value for name, value in vars(self).items() if name != "losses" and value is not None}
+        return {name: value for name, value in vars(self).items() if name != "losses" and value not in (None, {})}
 
 
 def steps(config: Config, run: RunFolder | None = None) -> Iterator[Step]:
@@ -88,6 +104,7 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     if verify is not None:
         verify()
     encoding.check_token(source, getattr(method, "token", None))
+    agreement.check(source, config, objective)
     import torch
 
     family = families.load(
@@ -98,7 +115,6 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
         device=device,
     )
     config = encoding.at_resolution(config, family)
-    encoding.check_masks(config, objective)
     drawn = prior.prepare(config, family, method, draw=encode)  # by the base as it is, before anything changes it
     objective_prepare = getattr(objective, "prepare", None)
     if objective_prepare is not None:
@@ -110,6 +126,9 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     objective_attach = getattr(objective, "attach", None)
     if objective_attach is not None:
         objective_attach(config, family, method)
+    if getattr(objective, "uses_base", False):
+        with method.disabled():  # a method that lacks a setting for it says so now
+            pass
     execution.arrange(family.denoiser, config.train)
     processes.join().same(configuration=config.model_dump_json(), base=family.fingerprint, data=data.fingerprint)
     trained = method.trains & {"text_encoder", "embeddings"}
@@ -205,10 +224,11 @@ class Trainer:
         # The weights of the whole step: a micro-batch counts for what is in it, not for being one of several.
         total = sum(self.examples.sample(position).weight for position in range(first, first + self.step_size))
         losses: list[Tensor] = []
+        tally = Tally()
         for part, batch in enumerate(itertools.islice(feed, self.config.train.gradient_accumulation_steps)):
             with torch.random.fork_rng(devices=[self.device] if self.device.startswith("cuda") else []):
                 torch.manual_seed(derive(self.config.seed, "dropout", index, part * self.world.size + self.world.rank))
-                per_sample = self.losses(batch)
+                per_sample = self.losses(batch, tally)
                 loss = (per_sample * batch.weights).sum() / total
                 self.scaler.scale(loss).backward()
             losses.append(per_sample.detach())
@@ -239,6 +259,7 @@ class Trainer:
             images_per_second=self.step_size / seconds,
             memory_bytes=memory.used(self.device),
             warning=self.watch.alarm(index, norm),
+            numbers=tally.means(exchange=self.world.exchange),
         )
 
     def _enter_training_mode(self) -> None:
@@ -249,8 +270,8 @@ class Trainer:
             if name in trained and not module.training:
                 module.train()
 
-    def losses(self, batch: Batch) -> Tensor:
-        """Return the objective's loss of each sample, shape (B,)."""
+    def losses(self, batch: Batch, tally: Tally | None = None) -> Tensor:
+        """Return the objective's loss of each sample, shape (B,); what it measured besides goes to ``tally``."""
         import torch
 
         task = Task(
@@ -264,6 +285,8 @@ class Trainer:
             seeds=batch.seeds,
             mask=batch.mask,
             preserved=batch.preserved,
+            rejected=batch.rejected,
+            numbers=(tally or Tally()).part(),
         )
         mixed = self.config.train.mixed_precision != "no"
         with torch.autocast(self.device.split(":")[0], dtype=self.dtype, enabled=mixed):
@@ -284,16 +307,19 @@ class Trainer:
 
     def validate(self, step: Step, run: RunFolder | None) -> Step:
         """Measure the held-out loss after a step, keep the state if it is the best so far, and draw the samples."""
-        held_out = self.held_out()
+        tally = Tally()
+        held_out = self.held_out(tally)
         if held_out is not None:
-            step = replace(step, validation_loss=held_out.mean, validation_error=held_out.standard_error)
+            numbers = {**step.numbers, **tally.means("validation_", self.world.exchange)}
+            mean, error = held_out.mean, held_out.standard_error
+            step = replace(step, validation_loss=mean, validation_error=error, numbers=numbers)
             if self.best.see(step.index, held_out) and run:
                 self.write(best.folder(run, step.index))
         if run:
             self.draw(run, step.index)
         return step
 
-    def held_out(self) -> best.HeldOut | None:
+    def held_out(self, tally: Tally | None = None) -> best.HeldOut | None:
         """Return the losses of the held-out pictures at fixed noise and timesteps; None without any."""
         import torch
 
@@ -301,7 +327,7 @@ class Trainer:
             module.eval()
         with torch.no_grad(), self.averaged():
             shared = self.world.share(batches.held_out_batches(self.encoder, self.config))
-            losses = [self.losses(batch).tolist() for batch in shared]
+            losses = [self.losses(batch, tally).tolist() for batch in shared]
         every = self.world.gathered(losses)
         return best.by_picture(every, batches.held_out_pictures(self.encoder, self.config))
 

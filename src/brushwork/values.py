@@ -32,8 +32,9 @@ class ImageBytes(Protocol):
 class Sample:
     """One training example, light enough to hold by the million: the picture is read when it is needed.
 
-    ``name`` says where it came from, for messages. ``extra`` holds what only some families and objectives
-    understand: ``mask``, and ``preserved`` for a picture of the base's own drawing.
+    ``name`` says where it came from, for messages. ``extra`` holds what only some families and objectives understand:
+    ``mask``, and ``rejected``, the picture that this one is preferred to (both ``ImageBytes``); ``preserved`` for a
+    picture of the base's own drawing.
     """
 
     name: str
@@ -207,6 +208,10 @@ class Task:
     """(B, 1, H, W) in [0, 1]: how much each latent pixel counts; None: all of them wholly."""
     preserved: Sequence[bool] = ()
     """Which samples are pictures of the base's own drawing, there to be kept as they are; empty: none."""
+    rejected: Tensor | None = None
+    """Clean scaled latents (B, C, H, W) of the pictures that these are preferred to; None: the data are no pairs."""
+    numbers: dict[str, Tensor] = field(default_factory=dict)
+    """For the objective to fill in: what it measured beside the loss, (B,) by name; logged as means over samples."""
 
     def predict(self, latents: Tensor, timesteps: Tensor) -> Tensor:
         """Run the denoiser on noisy latents (B, C, H, W) at integer timesteps (B,), under the samples' conditioning."""
@@ -249,9 +254,10 @@ class Objective(Protocol):
     It may have ``prepare(family)``, called after loading, for training and for drawing with what was trained: to refuse
     a base, or to change its noise schedule. ``attach(config, family, method)`` is called after the method's, and only
     before training: to load what the loss needs, and to refuse a method. ``uses_masks = True`` says that it reads
-    ``Task.mask``; ``comparable = True`` that the loss of a sample at fixed noise means the same from beginning to end,
-    so that a state can be best. A ``Config`` with ``clip`` names the CLIP model that is optimised: evaluation marks its
-    numbers.
+    ``Task.mask``, ``uses_pairs`` that it needs ``Task.rejected``, ``uses_base`` that it predicts within
+    ``Method.disabled``, ``comparable`` that the loss of a sample at fixed noise means the same from beginning to end,
+    so that a state can be best. What it measures beside the loss it leaves in ``Task.numbers``. A ``Config`` with ``clip``
+    names the CLIP model that is optimised: evaluation marks its numbers.
     """
 
     def losses(self, task: Task) -> Tensor:

@@ -62,7 +62,7 @@ def command(
     from brushwork import models
     from brushwork.devices import resolve_device, resolve_dtype
 
-    requests = _requests(_spelled_out(prompts), range(seed, seed + number), **settings)
+    requests = _requests(spelled_out(prompts), range(seed, seed + number), **settings)
     spec = models.parse("+".join([model, *(_at(each) for each in loras)]))
     place = resolve_device(device)
     opened = models.open_model(spec, dtype=resolve_dtype(precision, place), device=place)
@@ -74,7 +74,7 @@ def command(
 def _requests(prompts: Sequence[str], seeds: range, **settings: Any) -> list[Request]:
     from brushwork.generate import Request
 
-    width, height = _size(settings["size"])
+    width, height = parse_size(settings["size"])
     common = {
         "negative_prompt": settings["negative"],
         "steps": settings["steps"],
@@ -118,7 +118,7 @@ def _draw(model: LoadedModel, requests: list[Request], out: Path, batch_size: in
     return written
 
 
-def _spelled_out(prompts: Sequence[str]) -> list[str]:
+def spelled_out(prompts: Sequence[str]) -> list[str]:
     """Replace ``@file.txt`` by the lines of the file."""
     from brushwork.prompts import resolve
 
@@ -129,7 +129,12 @@ def _spelled_out(prompts: Sequence[str]) -> list[str]:
     ]
 
 
-def _size(text: str | None) -> tuple[int | None, int | None]:
+def parse_size(text: str | None) -> tuple[int | None, int | None]:
+    """Read ``512x512`` as width and height; None stays unsaid.
+
+    Raises:
+        UsageError: It is no size.
+    """
     if text is None:
         return None, None
     found = re.fullmatch(r"\s*(\d+)\s*[xX×]\s*(\d+)\s*", text)  # noqa: RUF001  (people write it so)

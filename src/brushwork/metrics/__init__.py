@@ -1,7 +1,8 @@
 """Metrics: features in, numbers out. One file each; the file name is the registered name.
 
 A metric's module has ``NEEDS`` (the encoder it reads: ``clip``, ``colour``, ``luminance`` or ``pixels``), ``KIND``
-(name, version, direction) and ``measure(drawn) -> list[Result]``. The mathematics is in functions over arrays of
+(name, version, direction) and ``measure(drawn) -> list[Result]``; where it says something about a single picture also
+``scores(images, texts) -> (P, N)``, by which pictures can be ranked. The mathematics is in functions over arrays of
 features, so that every number can be computed again from the features that were saved; they lie in
 ``brushwork.formulas`` and can be imported from here.
 

@@ -25,9 +25,15 @@ def prompt_similarity(images: Array, texts: Array) -> Array:
     return cosines
 
 
+def scores(images: Array, texts: Array | None) -> Array:
+    """Return each picture's cosine with its prompt, (P, N)."""
+    assert texts is not None, "a CLIP model reads texts"
+    return prompt_similarity(images, texts)
+
+
 def measure(drawn: Drawn) -> list[Result]:
     """Measure base, tuned and the paired difference."""
     if drawn.texts is None:
         return []
-    base, tuned = (prompt_similarity(side, drawn.texts) for side in (drawn.base, drawn.tuned))
+    base, tuned = (scores(side, drawn.texts) for side in (drawn.base, drawn.tuned))
     return paired(KIND, drawn, base, tuned)

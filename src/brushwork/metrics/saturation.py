@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING
 from brushwork.metrics import Kind, estimate, paired
 
 if TYPE_CHECKING:
-    from brushwork.metrics import Drawn, Result
+    from brushwork.metrics import Array, Drawn, Result
 
 NEEDS = "colour"
 KIND = Kind("saturation", "1", "closer")
 
 
+def scores(images: Array, texts: Array | None = None) -> Array:  # noqa: ARG001  (no prompt is needed)
+    """Return the saturation of each picture, (P, N), from its features (P, N, D)."""
+    return images[..., 0]
+
+
 def measure(drawn: Drawn) -> list[Result]:
     """Measure base, tuned, the paired difference, and the training pictures (direction: closer to those)."""
-    base, tuned = drawn.base[..., 0], drawn.tuned[..., 0]
+    base, tuned = (scores(side) for side in (drawn.base, drawn.tuned))
     before, after, difference = paired(KIND, drawn, base, tuned)
     details = {**difference.details, "ratio": after.value / before.value if before.value else None}
     results = [before, after, replace(difference, details=details)]

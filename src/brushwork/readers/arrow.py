@@ -184,7 +184,7 @@ def rows(
         DataError: A column is missing, of the wrong type, or several could be meant.
     """
     features = dataset.features
-    pictures = [name for name, feature in features.items() if _holds_images(feature)]
+    pictures = [name for name, feature in features.items() if holds_images(feature)]
     named = [name for name in columns.usual(list(features), mask_column, columns.MASKS) if name in pictures]
     mask = columns.choose(list(features), named, mask_column, columns.MASKS, where) if masks else None
     image = columns.choose(
@@ -194,13 +194,7 @@ def rows(
         columns.IMAGES,
         where,
     )
-    caption = columns.choose(
-        list(features),
-        [name for name, feature in features.items() if _holds_text(feature)],
-        caption_column,
-        columns.CAPTIONS,
-        where,
-    )
+    caption = find_captions(dataset, caption_column, where)
     notes = [] if masks else columns.unused_masks([name for name in pictures if name != image], where)
     found = ArrowRows(dataset, image, caption, where, mask, notes)
     if mask and all(found.mask(index) is None for index in range(len(found))):
@@ -209,13 +203,24 @@ def rows(
     return found
 
 
+def find_captions(dataset: Dataset, asked: str | None, where: str) -> str:
+    """Return the column of captions.
+
+    Raises:
+        DataError: It is missing, holds no text, or several could be meant.
+    """
+    features = dataset.features
+    texts = [name for name, feature in features.items() if _holds_text(feature)]
+    return columns.choose(list(features), texts, asked, columns.CAPTIONS, where)
+
+
 def _holds_text(feature: Any) -> bool:
     """Return whether a column holds a text in each row, or a list of texts."""
     each = getattr(feature, "feature", feature)
     return getattr(each, "dtype", "") in ("string", "large_string")
 
 
-def _holds_images(feature: Any) -> bool:
+def holds_images(feature: Any) -> bool:
     """Return whether a column holds pictures: as the Image feature, or as bytes with a path."""
     from datasets import Image
 

@@ -60,10 +60,7 @@ def read(
     Raises:
         DataError: The table cannot be read, a column is missing, or files that it names are.
     """
-    rows = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}[table.suffix](table)
-    if not rows:
-        message = f"{table}: the table has no rows."
-        raise DataError(message)
+    rows = entries(table)
     names = list(dict.fromkeys(name for _, row in rows for name in row))
     image = columns.choose(
         names, columns.usual(names, image_column, columns.FILES), image_column, columns.FILES, str(table)
@@ -71,8 +68,8 @@ def read(
     mask = _mask_column(table, names, mask_column) if masks else None
     others = [name for name in names if name not in (image, mask)]
     caption = columns.choose(names, others, caption_column, columns.CAPTIONS, str(table))
-    paths = [_path(table, line, row.get(image)) for line, row in rows]
-    _refuse_missing(table, paths)
+    paths = [locate(table, line, row.get(image)) for line, row in rows]
+    refuse_missing(table, paths)
     captions = [clean_all(row.get(caption), f"{table}:{line}") for line, row in rows]
     drawn = _masks(table, mask, rows) if mask else {}
     notes = _unlisted(table, files, [*paths, *drawn.values()])
@@ -88,18 +85,36 @@ def _mask_column(table: Path, names: Sequence[str], asked: str | None) -> str | 
 def _masks(table: Path, column: str, rows: Sequence[tuple[int, dict[str, Any]]]) -> dict[int, str]:
     """Return the file of each row's mask; a row without one is a picture that counts wholly."""
     found = {
-        place: _path(table, line, row[column])
+        place: locate(table, line, row[column])
         for place, (line, row) in enumerate(rows)
         if row.get(column) is not None and row[column] != ""
     }
     if not found:
         message = f"{table}: the column {column} names no mask in any row. Leave data.masks out, or fill it in."
         raise DataError(message)
-    _refuse_missing(table, list(found.values()))
+    refuse_missing(table, list(found.values()))
     return found
 
 
-def _path(table: Path, line: int, name: object) -> str:
+def entries(table: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Return the rows of a table, each with its line.
+
+    Raises:
+        DataError: It cannot be read, or has none.
+    """
+    rows = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}[table.suffix](table)
+    if not rows:
+        message = f"{table}: the table has no rows."
+        raise DataError(message)
+    return rows
+
+
+def locate(table: Path, line: int, name: object) -> str:
+    """Return the path of a file that a row names.
+
+    Raises:
+        DataError: It is no name.
+    """
     if not isinstance(name, str) or not name:
         message = f"{table}:{line}: the file name is {name!r}. Each row names a picture, relative to the table."
         raise DataError(message)
@@ -108,7 +123,8 @@ def _path(table: Path, line: int, name: object) -> str:
     return path if "\\" not in name or os.path.exists(path) else os.path.join(table.parent, *name.split("\\"))
 
 
-def _refuse_missing(table: Path, paths: Sequence[str]) -> None:
+def refuse_missing(table: Path, paths: Sequence[str]) -> None:
+    """Refuse rows that name files which are not there."""
     missing = [path for path in paths if not os.path.isfile(path)]
     if missing:
         message = f"{table}: {len(missing)} of {len(paths)} rows name a file that is not there: {listing(missing)}."

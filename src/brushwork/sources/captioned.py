@@ -173,16 +173,16 @@ def find_rows(config: Config) -> Rows:
     from brushwork.readers import arrow, masks
     from brushwork.readers import folder as folders
 
-    folder = _find(config.path)
+    folder = find_folder(config.path)
     if folder is None:
-        dataset = arrow.load(config.path, config.subset, config.split, config.revision, hint=_nearest(config.path))
+        dataset = arrow.load(config.path, config.subset, config.split, config.revision, hint=nearest_data(config.path))
         return _arrow_rows(dataset, config)
     _refuse(config, f"{config.path} is a folder", "revision")
     if arrow.is_saved(folder):
         _refuse(config, f"{config.path} is a saved data set", "subset")
         return _arrow_rows(arrow.from_disk(folder, config.split), config)
     files = list(folders.walk(folder))
-    if _is_shards(files):
+    if is_shards(files):
         return _arrow_rows(arrow.load(str(folder), config.subset, config.split), config)
     _refuse(config, f"{config.path} is a folder of pictures", "subset")
     files, beside = masks.split(files)
@@ -206,7 +206,7 @@ def _refuse(config: Config, because: str, *options: str) -> None:
         raise DataError(message)
 
 
-def _find(path: str) -> Path | None:
+def find_folder(path: str) -> Path | None:
     """Return the folder that ``path`` names: one on disk, else an embedded data set; None for what may be a hub id."""
     folder = Path(path).expanduser()
     if folder.is_dir():
@@ -217,7 +217,7 @@ def _find(path: str) -> Path | None:
         message = f"data: {path!r} is a file. Give the folder that the pictures are in."
         raise DataError(message)
     if path.count("/") != 1 or path.startswith((".", "/", "~")) or path.endswith("/"):
-        hint = _nearest(path) or f" Embedded data sets: {', '.join(embedded()) or 'none'}."
+        hint = nearest_data(path) or f" Embedded data sets: {', '.join(embedded()) or 'none'}."
         message = f"data: there is no folder {path!r}.{hint}"
         raise DataError(message)
     return None
@@ -228,7 +228,7 @@ def embedded() -> list[str]:
     return sorted(each.name for each in DATASETS.iterdir() if each.is_dir()) if DATASETS.is_dir() else []
 
 
-def _nearest(path: str) -> str:
+def nearest_data(path: str) -> str:
     """Return a hint at a folder or an embedded data set with nearly this name, if there is one."""
     parent = Path(path).expanduser().parent
     siblings = [str(each) for each in parent.iterdir() if each.is_dir()] if parent.is_dir() else []
@@ -236,7 +236,7 @@ def _nearest(path: str) -> str:
     return hint if "Did you mean" in hint else ""
 
 
-def _is_shards(files: Sequence[str]) -> bool:
+def is_shards(files: Sequence[str]) -> bool:
     """Return whether a folder holds Parquet files with the pictures in them, as a clone of a hub data set does."""
     from brushwork.readers import folder as folders
 

@@ -1,0 +1,41 @@
+"""Do the data and the objective go together? Asked before a base is loaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from brushwork.errors import ConfigError
+
+if TYPE_CHECKING:
+    from brushwork.config import Config
+    from brushwork.values import Objective, Source
+
+
+def check(source: Source, config: Config, objective: Objective) -> None:
+    """Refuse masks and pairs that an objective has no use for, and data without the pairs that it needs.
+
+    Raises:
+        ConfigError: One of these, or ``preserve`` beside pairs.
+    """
+    kind, data = config.objective.type, config.data.type
+    paired = len(source) > 0 and "rejected" in source[0].extra
+    needed = getattr(objective, "uses_pairs", False)
+    if getattr(config.data, "masks", False) and not getattr(objective, "uses_masks", False):
+        message = f"data.masks: the objective {kind} has no use for masks. Leave data.masks out."
+    elif paired and not needed:
+        message = (
+            f"data.type={data}: the objective {kind} has no use for the rejected pictures.\n"
+            f"To learn from preferences: --method dpo, or objective.type=dpo"
+        )
+    elif needed and not paired:
+        message = (
+            f"objective.type={kind} learns from preference pairs, but data.type={data} has none. Set data.type=pairs."
+        )
+    elif needed and config.preserve is not None:
+        message = (
+            f"preserve: the objective {kind} learns from pairs, and pictures of the base's own are none. Leave it out; "
+            f"a larger objective.beta keeps the model nearer to the base."
+        )
+    else:
+        return
+    raise ConfigError(message)
