@@ -256,8 +256,8 @@ class Objective(Protocol):
     before training: to load what the loss needs, and to refuse a method. ``uses_masks = True`` says that it reads
     ``Task.mask``, ``uses_pairs`` that it needs ``Task.rejected``, ``uses_base`` that it predicts within
     ``Method.disabled``, ``comparable`` that the loss of a sample at fixed noise means the same from beginning to end,
-    so that a state can be best. What it measures beside the loss it leaves in ``Task.numbers``. A ``Config`` with ``clip``
-    names the CLIP model that is optimised: evaluation marks its numbers.
+    so that a state can be best. What it measures beside the loss it leaves in ``Task.numbers``. A ``Config`` with
+    ``clip`` names the CLIP model that is optimised: evaluation marks its numbers.
     """
 
     def losses(self, task: Task) -> Tensor:
