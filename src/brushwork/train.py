@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from brushwork import batches, encoding, execution, families, memory, optim, prior, states
+from brushwork import batches, encoding, execution, families, memory, optim, prior, sampling, states
 from brushwork.devices import resolve_device, resolve_dtype
 from brushwork.errors import ConfigError
 from brushwork.runs import replacing
@@ -102,6 +102,9 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     if objective_prepare is not None:
         objective_prepare(family)
     groups = method.attach(family, config.seed)
+    objective_attach = getattr(objective, "attach", None)
+    if objective_attach is not None:
+        objective_attach(config, family, method)
     execution.arrange(family.denoiser, config.train)
     data = prior.mix(encoding.read(source, config.data, config.seed), drawn)  # type: ignore[arg-type]
     trained = method.trains & {"text_encoder", "embeddings"}
@@ -273,6 +276,7 @@ class Trainer:
             uniform=batch.uniform,
             seeds=batch.seeds,
             mask=batch.mask,
+            averaged=self.averaged if self.average and torch.is_grad_enabled() else None,  # else it is in place
         )
         mixed = self.config.train.mixed_precision != "no"
         with torch.autocast(self.device.split(":")[0], dtype=self.dtype, enabled=mixed):
@@ -328,3 +332,4 @@ class Trainer:
             temporary.mkdir()
             self.family.denoiser.eval()
             self.method.save(self.family, temporary)
+            sampling.describe(temporary, getattr(self.config.objective, "sampling", None))

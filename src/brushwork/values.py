@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -199,6 +199,8 @@ class Task:
     """One for each sample, for whatever else is random about it: ``seeds.derive(seed, "what for")``."""
     mask: Tensor | None = None
     """(B, 1, H, W) in [0, 1]: how much each latent pixel counts; None: all of them wholly."""
+    averaged: Callable[[], AbstractContextManager[None]] | None = None
+    """Within it the trained weights are their moving average; None: there is none, or it is in place already."""
 
     def predict(self, latents: Tensor, timesteps: Tensor) -> Tensor:
         """Run the denoiser on noisy latents (B, C, H, W) at integer timesteps (B,), under the samples' conditioning."""
@@ -209,7 +211,10 @@ class Objective(Protocol):
     """Turns predictions into a loss per sample. Lives in ``objectives/<name>.py``.
 
     It may have ``prepare(family)``, called after loading, for training and for drawing with what was trained: to refuse
-    a base, or to change its noise schedule. ``uses_masks = True`` says that it reads ``Task.mask``.
+    a base, or to change its noise schedule. ``attach(config, family, method)`` is called after the method's, and only
+    before training: to load what the loss needs, and to refuse a method. ``uses_masks = True`` says that it reads
+    ``Task.mask``, ``uses_base`` that it predicts within ``Method.disabled``. Its ``Config`` may have ``sampling``: how
+    what was trained wants to be drawn, unless the user says otherwise.
     """
 
     def losses(self, task: Task) -> Tensor:

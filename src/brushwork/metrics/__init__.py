@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 PromptSet = Literal["target", "control"]
 Direction = Literal["higher", "lower", "closer"]
 Subject = Literal["base", "tuned", "difference", "ratio", "data"]
+Against = Literal["base", "usual"]
+"""What tuned is held against: the base drawn with the same settings, or the base as it is usually drawn."""
 
 
 class Kind(NamedTuple):
@@ -46,7 +48,10 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Drawn:
-    """One set of prompts, drawn by base and by tuned at identical seeds and settings, as features of one encoder."""
+    """One set of prompts, drawn by base and by tuned at identical seeds, as features of one encoder.
+
+    At identical settings too, unless ``against`` says that the base was drawn as usual.
+    """
 
     prompts: tuple[str, ...]
     prompt_set: PromptSet
@@ -62,6 +67,7 @@ class Drawn:
     revision: str
     seed: int = 0
     """Seeds the bootstrap."""
+    against: Against = "base"
 
     def result(self, kind: Kind, of: Subject, estimate: Estimate, **details: Any) -> Result:
         """Return a result about this set."""
@@ -73,6 +79,7 @@ class Drawn:
             encoder=self.encoder,
             revision=self.revision,
             seed=self.seed,
+            against=self.against,
             details=details,
         )
 
@@ -94,6 +101,7 @@ class Result:
     seed: int
     p: float | None = None
     smallest_p: float | None = None
+    against: Against = "base"
     details: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -145,7 +153,10 @@ def paired(kind: Kind, drawn: Drawn, base: Array, tuned: Array) -> list[Result]:
     ]
 
 
-def find(results: Iterable[Result], name: str, of: Subject, prompt_set: PromptSet = "target") -> Result | None:
+def find(
+    results: Iterable[Result], name: str, of: Subject, prompt_set: PromptSet = "target", against: Against = "base"
+) -> Result | None:
     """Return one result by what it is, None when it was not measured."""
-    same = (each for each in results if (each.name, each.of, each.prompt_set) == (name, of, prompt_set))
+    wanted = (name, of, prompt_set, against)
+    same = (each for each in results if (each.name, each.of, each.prompt_set, each.against) == wanted)
     return next(same, None)
