@@ -44,6 +44,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "full": FULL,
     "loha": {"method": {"rank": 2}},
     "lokr": {"method": {"rank": 2, "lokr_factor": 2}},
+    "lcm": {"method": {"rank": 2}},
     "lora": {"method": {"rank": 2}},
     "oft": {"method": {"oft_block_size": 4}},
     "pivotal": {"method": {**LEARNT, "lora": {"rank": 2}}},
@@ -77,18 +78,19 @@ SOURCES: dict[str, dict[str, Any]] = {
 }
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "clip": {"clip": "mini-clip", "target": "a drawing"},
+    "consistency": {},
     "denoising": {},
     "dpo": {},
 }
 """The axes by their registered names, with what each plug-in needs besides its name."""
 
-MAKERS: dict[str, Callable[[Path], object]] = {
-    "pairs": lambda folder: make_pairs(folder, text=f"the {WORD}")
-}
+MAKERS: dict[str, Callable[[Path], object]] = {"pairs": lambda folder: make_pairs(folder, text=f"the {WORD}")}
 """What writes the data of a source that does not read pictures with captions: ``"pairs": make_pairs``."""
 
 REFUSED: dict[tuple[str, str, str], str] = {
-    **dict.fromkeys([("*", "pairs", objective) for objective in ("clip", "denoising")], "no use for the rejected"),
+    **dict.fromkeys(
+        [("*", "pairs", objective) for objective in ("clip", "consistency", "denoising")], "no use for the rejected"
+    ),
     **dict.fromkeys([("*", source, "dpo") for source in ("captioned", "dreambooth", "templated")], "preference pairs"),
 }
 """Cells that make no sense, ``*`` standing for any name, with what brushwork says to them.

@@ -123,6 +123,27 @@ STATED["dreambooth-dog"] = {
     "validation.prompts": "dreambooth-dog",
 }
 STATED["textual-inversion-dog"] = {**DOG, "method.type": "textual_inversion", "data.type": "templated"}
+# Of diffusers' examples/consistency_distillation/README.md, "LCM-LoRA".
+STATED["lcm"] = {
+    "base": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "method.type": "lora",
+    "method.rank": 64,
+    "objective.type": "consistency",
+    "objective.loss": "huber",
+    "data.resolution": 512,
+    "optimizer.type": "adamw8bit",
+    "optimizer.adam_weight_decay": 0,
+    "train.mixed_precision": "fp16",
+    "train.max_train_steps": 1000,
+    "train.train_batch_size": 12,
+    "train.gradient_accumulation_steps": 1,
+    "train.gradient_checkpointing": True,
+    "train.dataloader_num_workers": 8,
+    "train.checkpointing_steps": 200,
+    "train.checkpoints_total_limit": 10,
+    "train.validation_steps": 200,
+    "seed": 453645634,
+}
 
 # What a recipe's data has that another data set has not, and how it becomes small.
 OTHER_DATA = {

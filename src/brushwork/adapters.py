@@ -18,7 +18,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from brushwork import peft_files
+from brushwork import peft_files, sampling
 from brushwork.errors import ModelError, listing
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from brushwork.settings import Sampling
     from brushwork.values import Family
 
 WEIGHT_NAME, PEFT_NAME = "pytorch_lora_weights.safetensors", peft_files.NAME
@@ -44,6 +45,8 @@ class Adapter:
     layers: int
     hash: str
     kind: Literal["lora", "embedding"] = "lora"
+    sampling: Sampling | None = None
+    """How it was made to be drawn, if it was made for something of its own."""
 
 
 @dataclass
@@ -66,17 +69,18 @@ def attach(family: Family, path: Path, name: str, weight: float) -> Adapter:
     """
     parts = {family.denoiser_name: family.denoiser, **family.text_encoders}
     header, keys = _header(path, name)
+    wanted = sampling.read(header) if weight else None
     if peft_files.HEADER in header:
         from safetensors.torch import load_file
 
         count = peft_files.apply(family, header[peft_files.HEADER], load_file(path), name, weight)
-        return Adapter(name, path, weight, count, weights_hash(path))
+        return Adapter(name, path, weight, count, weights_hash(path), sampling=wanted)
     updates = _read(family, path, name, keys)
     by_part = _match(updates, parts, name)
     if weight:
         for part, layers in by_part.items():
             _inject(parts[part], layers, _settings(header, part), weight)
-    return Adapter(name, path, weight, len(updates) if weight else 0, weights_hash(path))
+    return Adapter(name, path, weight, len(updates) if weight else 0, weights_hash(path), sampling=wanted)
 
 
 def _header(path: Path, name: str) -> tuple[dict[str, str], list[str]]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brushwork import config as configs
-from brushwork import contact, memory, processes, prompts, provenance, states, trackers
+from brushwork import contact, memory, processes, prompts, provenance, sampling, states, trackers
 from brushwork.errors import BrushworkError, ConfigError, RunFailed, UserError, listing
 from brushwork.progress import bar, note
 from brushwork.runs import RunFolder, check_free
@@ -47,10 +47,14 @@ class Run(RunFolder):
     """A run folder with what one wants to do with it."""
 
     def generate(self, *texts: str, seed: int = 0, **settings: Any) -> list[Image]:
-        """Draw each prompt with the tuned model; ``settings`` are fields of ``brushwork.generate.Request``."""
+        """Draw each prompt with the tuned model, as it was made to be drawn.
+
+        ``settings`` are fields of ``brushwork.generate.Request``; what is given wins.
+        """
         from brushwork import generate, models
 
         model = models.open_model(str(self.path))
+        settings |= sampling.unsaid(model.sampling, settings)
         requests = [generate.Request(prompt=text, seed=seed + place, **settings) for place, text in enumerate(texts)]
         drawn = generate.draw(model.family, requests, label=model.name, model_hash=model.hash, adapters=model.adapters)
         return [picture.image for picture in drawn]

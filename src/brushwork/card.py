@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from brushwork import peft_files
+from brushwork import peft_files, samplers, wording
 from brushwork.runs import replacing
 
 if TYPE_CHECKING:
     from brushwork.runs import RunFolder
+    from brushwork.settings import Sampling
 
 LOADERS = {
     "learned_embeds.safetensors": "load_textual_inversion",
@@ -55,8 +56,8 @@ def text(run: RunFolder) -> str:
     body = [
         f"# {run.path.name}",
         (
-            f"`{config.base}` fine-tuned with **{config.method.type}** on `{data.path}` ({record['data']['count']} "
-            f"pictures, {record['data']['held_out']} of them held out) for {done} steps, "
+            f"`{config.base}` fine-tuned with **{wording.method_name(config)}** on `{data.path}` "
+            f"({record['data']['count']} pictures, {record['data']['held_out']} of them held out) for {done} steps, "
             f"{seen} pictures seen.{_best(record)}"
         ),
         f"The licence of the base model `{config.base}` and the rights to the pictures apply to this model too.",
@@ -93,10 +94,11 @@ def _usage(run: RunFolder) -> str:
     load += _schedule(run) if files else ""
     if (run.weights / peft_files.NAME).is_file():
         load = f'pipeline = DiffusionPipeline.from_pretrained("{base}")\n{PEFT}{_schedule(run)}'
+    scheduler, asked = _few_steps(run)
     return (
         f'```bash\nbrushwork generate {run.path.name} "{prompt}"\n```\n\n'
-        f"```python\nfrom diffusers import DiffusionPipeline\n\n{load}\n"
-        f'image = pipeline("{prompt}").images[0]\n```{note}'
+        f"```python\nfrom diffusers import DiffusionPipeline\n\n{load}{scheduler}\n"
+        f'image = pipeline("{prompt}"{asked}).images[0]\n```{note}'
     )
 
 
@@ -112,6 +114,19 @@ def _schedule(run: RunFolder) -> str:
     )
 
 
+def _few_steps(run: RunFolder) -> tuple[str, str]:
+    """Return the lines that give a pipeline the sampler that the model was made for, and what to call it with."""
+    wanted: Sampling | None = getattr(run.config.objective, "sampling", None)
+    if wanted is None:
+        return "", ""
+    name = samplers.resolve(wanted.sampler).scheduler
+    lines = (
+        f"\n\nfrom diffusers import {name}  # made for {wanted}\n\n"
+        f"pipeline.scheduler = {name}.from_config(pipeline.scheduler.config)"
+    )
+    return lines, f", num_inference_steps={wanted.steps}, guidance_scale={wanted.guidance_scale:g}"
+
+
 def _metrics(run: RunFolder) -> str:
     rows = ["| metric | prompts | of | value | 95 % interval | n | by |", "|---|---|---|---|---|---|---|"]
     for metric in run.metrics:
@@ -119,7 +134,8 @@ def _metrics(run: RunFolder) -> str:
         between = "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
         value = "" if metric["value"] is None else f"{metric['value']:.4f}"
         judge = ", ".join(each for each in (metric.get("encoder"), metric.get("caveat")) if each)
-        asked = (metric["name"], metric.get("prompt_set") or "", metric.get("of") or "")
-        cells = (*asked, value, between, metric["n"], judge)
+        of = metric.get("of") or ""
+        of += " (base as usual)" if metric.get("against") == "usual" else ""
+        cells = (metric["name"], metric.get("prompt_set") or "", of, value, between, metric["n"], judge)
         rows.append(f"| {' | '.join(str(cell) for cell in cells)} |")
     return "\n".join(rows) if run.metrics else "Nothing was measured."

@@ -16,6 +16,7 @@ from brushwork.errors import ModelError
 from brushwork.runs import replacing
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -80,7 +81,12 @@ def clean(folder: Path) -> None:
         shutil.rmtree(each)
 
 
-def sort_header(path: Path) -> None:
+def add_to_header(path: Path, more: Mapping[str, str]) -> None:
+    """Add to a safetensors file's metadata; it stays in alphabetical order."""
+    sort_header(path, more)
+
+
+def sort_header(path: Path, more: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file's metadata in alphabetical order: the same weights then are the same bytes.
 
     The library keeps metadata in a hash map and writes it in an order that changes from file to file. Layout: eight
@@ -89,7 +95,7 @@ def sort_header(path: Path) -> None:
     raw = path.read_bytes()
     length = int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8 : 8 + length])
-    metadata = dict(sorted(header.pop("__metadata__", {}).items()))
+    metadata = dict(sorted({**header.pop("__metadata__", {}), **(more or {})}.items()))
     text = json.dumps({"__metadata__": metadata} | header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with replacing(path) as temporary:

@@ -28,7 +28,7 @@ from pydantic import (
 from brushwork import registry
 from brushwork.errors import ConfigError, nearest
 from brushwork.explain import PartError, explain
-from brushwork.settings import OptimizerConfig, PreserveConfig, Settings, TrainConfig, ValidationConfig
+from brushwork.settings import OptimizerConfig, PreserveConfig, Sampling, Settings, TrainConfig, ValidationConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -95,6 +95,17 @@ class Config(Settings):
     )
     seed: NonNegativeInt = Field(0, description="Decides everything random: order, flips, noise, initial weights.")
 
+    @property
+    def sampling(self) -> Sampling:
+        """How the tuned model is drawn: as its objective asks, else as the base is."""
+        return getattr(self.objective, "sampling", None) or self.base_sampling
+
+    @property
+    def base_sampling(self) -> Sampling:
+        """How the base is drawn: as ``validation`` says."""
+        asked = self.validation
+        return Sampling(asked.sampler, asked.num_inference_steps, asked.guidance_scale)
+
     @model_validator(mode="before")
     @classmethod
     def _say_the_token_once(cls, tree: Any) -> Any:
@@ -105,6 +116,17 @@ class Config(Settings):
         named, token = data.get("type"), method.get("token")
         known = named in registry.names("sources") and "token" in registry.load("sources", named).Config.model_fields
         return {**tree, "data": {"token": token, **data}} if known and token else tree
+
+    @model_validator(mode="after")
+    def _steered_away_by_guidance(self) -> Config:
+        for sampling in (self.base_sampling, self.sampling):
+            if self.validation.negative_prompt and not sampling.guided:
+                message = (
+                    f"validation.negative_prompt steers by guidance, but pictures are drawn with {sampling}; take more "
+                    f"than 1 or leave it out"
+                )
+                raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _averaged_once(self) -> Config:

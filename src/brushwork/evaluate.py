@@ -2,9 +2,10 @@
 
     results = evaluate(RunFolder("runs/2026-11-21-lora-1a2b"))
 
-In the run folder it leaves ``evaluation/base`` and ``evaluation/tuned`` (the same file names), the features that the
-numbers were computed from, ``evaluation/evaluation.json`` (prompts, settings, judge) and ``metrics.json``. What is
-already there and was drawn by the same weights with the same settings is used again.
+In the run folder it leaves ``evaluation/base`` and ``evaluation/tuned`` (the same file names; a few-step model also
+``evaluation/usual``, the base as it is usually drawn), the features that the numbers were computed from,
+``evaluation/evaluation.json`` (prompts, settings, judge) and ``metrics.json``. What is already there and was drawn by
+the same weights with the same settings is used again.
 
 A CLIP model that the training loss optimised measures too, and whatever it says is marked with ``metrics.OPTIMISED``.
 """
@@ -12,7 +13,7 @@ A CLIP model that the training loss optimised measures too, and whatever it says
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +34,7 @@ from brushwork.encoders import (
 from brushwork.errors import DataError, ModelError
 from brushwork.features import FeatureStore
 from brushwork.metrics import OPTIMISED, Drawn
-from brushwork.pairs import SIDES, check_pairs, draw_run, plan
+from brushwork.pairs import USUAL, check_pairs, draw_run, plan, seconds_per_picture
 from brushwork.progress import bar, note
 from brushwork.runs import write_json
 
@@ -74,7 +75,10 @@ def evaluate(run: RunFolder, metrics: Sequence[str] = (), *, out: Path | None = 
     results, facts = _measure(run, planned, folder / "evaluation", chosen, judges)
     write_json(folder / "metrics.json", [result.to_dict() for result in results])
     seconds = time.monotonic() - began
+    drawn = {side: seconds_per_picture(folder / "evaluation" / side) for side in planned.sides}
+    usual = asdict(config.base_sampling) if planned.usual else None
     described = _describe(planned, judges, problems) | facts | {"seconds": seconds}
+    described |= {"usual": usual, "seconds_per_picture": drawn}
     write_json(folder / "evaluation" / "evaluation.json", described)
     if out is None:
         known = run.record.get("warnings", [])
@@ -184,11 +188,11 @@ def encode(
     flipped = isinstance(encoder, Clip) and references is not None and getattr(config.data, "random_flip", False)
     mirrored = _references(store, config, mirrored=True)[0] if flipped else None
     sets = []
-    with bar(f"measuring by {encoder.name}", len(SIDES) * len(planned.requests)) as advance:
+    with bar(f"measuring by {encoder.name}", len(planned.sides) * len(planned.requests)) as advance:
         for prompt_set, shown, names in planned.prompt_sets:
             shape = len(shown), planned.seeds
             sides = {}
-            for side in SIDES:
+            for side in planned.sides:
                 flat, hashes = store.of(_open(folder / side, names, advance))
                 sides[side] = flat.reshape(*shape, *flat.shape[1:])
                 saved[f"{prompt_set}_{side}"] = np.array(hashes).reshape(shape)
@@ -196,8 +200,11 @@ def encode(
             if reads is not None:
                 saved[f"{prompt_set}_texts"] = reads
             about = (encoder.name, encoder.revision, config.validation.seed)
-            drawn = (shown, prompt_set, sides["base"], sides["tuned"], reads, references)
-            sets.append(Drawn(*drawn, *about, mirrored=mirrored, caveat=caveat))
+            pictures = (shown, prompt_set, sides["base"], sides["tuned"], reads, references)
+            drawn = Drawn(*pictures, *about, mirrored=mirrored, caveat=caveat)
+            sets.append(drawn)
+            if planned.usual:
+                sets.append(replace(drawn, base=sides[USUAL], against="usual"))
     store.save(**saved)
     return sets, cut
 

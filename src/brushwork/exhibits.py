@@ -138,8 +138,11 @@ def _drawn(run: RunFolder, prompts: Sequence[str]) -> dict[str, list[dict[str, A
 
 
 def _pair(run: RunFolder, picture: dict[str, Any], side: int) -> dict[str, Any]:
-    uris = {name: _read(run.path / "evaluation" / name / picture["file"], side) for name in ("base", "tuned")}
-    return {"seed": picture["seed"], **uris}
+    """Return both pictures; as ``usual`` also what the base draws with its own settings, None where it is the same."""
+    folder, file = run.path / "evaluation", picture["file"]
+    uris = {name: _read(folder / name / file, side) for name in ("base", "tuned")}
+    usual = folder / "usual" / file
+    return {"seed": picture["seed"], **uris, "usual": _read(usual, side) if usual.is_file() else None}
 
 
 def _read(path: Path, side: int) -> str:
@@ -224,6 +227,20 @@ def validation_sentence(steps: Sequence[dict[str, Any]], record: dict[str, Any])
     if not (best["taken"] if best else points[-1][1] >= NOTICEABLE * lowest):
         return told
     return f"{told} A loss that rises again on pictures never trained on is the sign of learning the others by heart."
+
+
+def agreement_sentence(steps: Sequence[dict[str, Any]], record: dict[str, Any]) -> str:
+    """Say how the loss of a distillation went, whose target moves along: it cannot be read as one falls or rises."""
+    points = _points(steps, "validation_loss")
+    if not points:
+        return "No validation loss was recorded."
+    before = record.get("base_validation_loss")
+    began = f"was {wording.number(before, 4)} before training and " if before is not None else ""
+    return (
+        f"The loss on held-out pictures {began}is {wording.number(points[-1][1], 4)} at step {points[-1][0]}. It is "
+        f"how far apart the model's answers at neighbouring points of the base's own paths are, and its target moves "
+        f"with the model: it tells whether training is stable, the pictures tell whether it is good."
+    )
 
 
 def samples(run: RunFolder, sides: Sides) -> dict[str, Any] | None:

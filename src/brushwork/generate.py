@@ -65,6 +65,12 @@ class Request:
         samplers.resolve(self.sampler)
         _require(self.steps >= 1, f"steps: {self.steps} is too few; at least 1")
         _require(0 <= self.guidance_scale < float("inf"), f"cfg: {self.guidance_scale} is not a number from 0 up")
+        guided = self.guidance_scale not in (0, 1)
+        _require(
+            guided or not self.negative_prompt,
+            f"negative: cfg {self.guidance_scale:g} is no guidance, so there is nothing to steer away with; raise cfg "
+            f"or leave the negative prompt out",
+        )
         _require(0 <= self.seed < SEEDS, f"seed: {self.seed} is not a whole number from 0 to {SEEDS - 1}")
         _require(0 < self.strength <= 1, f"strength: {self.strength} is not above 0 and at most 1")
         _require(self.mask is None or self.init is not None, "mask: a mask needs the picture that it masks (init)")

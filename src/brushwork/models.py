@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brushwork import adapters as loras
-from brushwork import embeddings, families, runs
+from brushwork import embeddings, families, runs, sampling
 from brushwork.errors import ModelError, listing, nearest
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from brushwork.adapters import Adapter
     from brushwork.runs import RunFolder
+    from brushwork.settings import Sampling
     from brushwork.values import Family
 
 HASH_DIGITS = 10
@@ -58,6 +59,17 @@ class LoadedModel:
     path: Path
     """Where the base lies: its folder or its single file."""
     adapters: tuple[Adapter, ...]
+    whole: Sampling | None = None
+    """How a run that made a whole model was made to be drawn."""
+
+    @property
+    def sampling(self) -> Sampling | None:
+        """How it was made to be drawn, where a part of it was made for something of its own.
+
+        Raises:
+            ConfigError: Two parts of it want to be drawn differently.
+        """
+        return sampling.agreed([self.whole, *(each.sampling for each in self.adapters)])
 
     @property
     def hashed(self) -> list[Path]:
@@ -156,7 +168,8 @@ def open_model(
         for path in paths
     )
     name = _name(spec.base if run is not None and not source else base)
-    return LoadedModel(spec, name, family, families.describe(base, **source).path, applied)
+    whole = getattr(run.config.objective, "sampling", None) if run is not None and not source else None
+    return LoadedModel(spec, name, family, families.describe(base, **source).path, applied, whole)
 
 
 def _attach(family: Family, path: Path, asked: AdapterSpec, *, alone: bool) -> Adapter:

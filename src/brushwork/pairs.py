@@ -4,6 +4,9 @@
     draw_run(run, planned, folder)       # folder/base/<prompt>-<seed>.png and folder/tuned/<prompt>-<seed>.png
     check_pairs(folder)                  # refuses what cannot be compared
 
+A model that was made to be drawn in another way than its base (few steps) is drawn in that way, and so is the base
+beside it. What the base draws as usual, with the settings of ``validation``, at the same seeds, is a third side.
+
 Each side has a ``pictures.json`` beside its pictures that says which weights drew them with which settings; what is
 already there and agrees with it is not drawn again.
 """
@@ -14,7 +17,8 @@ import functools
 import gc
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+import time
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from brushwork import contact, families, generate, infotext, models, prompts
@@ -33,6 +37,9 @@ if TYPE_CHECKING:
     from brushwork.runs import RunFolder
 
 SIDES = ("base", "tuned")
+USUAL = "usual"
+"""The base once more, drawn as usual."""
+SPEED = "speed.json"
 
 FALLBACK_PROMPTS = 8
 """So many captions are drawn when the configuration names no prompts."""
@@ -40,12 +47,21 @@ FALLBACK_PROMPTS = 8
 
 @dataclass(frozen=True)
 class Plan:
-    """Which pictures to draw: ``seeds`` for each prompt, target prompts first; ``requests`` in that order."""
+    """Which pictures to draw: ``seeds`` for each prompt, target prompts first; ``requests`` in that order.
+
+    ``usual`` are the same for the base as it is usually drawn; empty when that is how tuned is drawn too.
+    """
 
     target: tuple[str, ...]
     control: tuple[str, ...]
     seeds: int
     requests: tuple[generate.Request, ...]
+    usual: tuple[generate.Request, ...] = ()
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The folders of pictures."""
+        return (*SIDES, USUAL) if self.usual else SIDES
 
     @property
     def names(self) -> list[str]:
@@ -82,28 +98,30 @@ def plan(config: Config) -> Plan:
         raise ConfigError(message)
     seeds = settings.images_per_prompt
     resolution = config.data.resolution  # type: ignore[attr-defined]  # every source of images has one
-    requests = [
+    requests = tuple(
         generate.Request(
             prompt=text,
             negative_prompt=settings.negative_prompt,
             seed=settings.seed + place * seeds + number,
-            steps=settings.num_inference_steps,
-            guidance_scale=settings.guidance_scale,
+            **asdict(config.sampling),
             width=resolution,
             height=resolution,
-            sampler=settings.sampler,
         )
         for place, text in enumerate([*target, *control])
         for number in range(seeds)
-    ]
-    return Plan(tuple(target), tuple(control), seeds, tuple(requests))
+    )
+    usual = [replace(each, **asdict(config.base_sampling)) for each in requests]
+    return Plan(tuple(target), tuple(control), seeds, requests, () if usual == list(requests) else tuple(usual))
 
 
 def draw_run(run: RunFolder, planned: Plan, folder: Path) -> None:
-    """Draw base, release it, then draw tuned."""
+    """Draw base, and as usual if that is another way, release it, then draw tuned."""
     config, base = run.config, run.record.get("base", {}).get("hash")
     tuned = f"{base}+{hash_files(run.weights)}" if base else None
     draw_side(folder / "base", planned, functools.partial(_open_base, config), key=base)
+    if planned.usual:
+        usually = replace(planned, requests=planned.usual)
+        draw_side(folder / USUAL, usually, functools.partial(_open_base, config), key=base)
     draw_side(folder / "tuned", planned, functools.partial(_open_tuned, run), key=tuned)
 
 
@@ -123,7 +141,7 @@ def draw_side(folder: Path, planned: Plan, open_model: Callable[[], LoadedModel]
     """Draw all pictures of one side into ``folder``, leaving out what is there from the same weights and settings.
 
     Args:
-        folder: Gets the pictures and ``pictures.json``, which says what drew them.
+        folder: Gets the pictures, ``pictures.json``, which says what drew them, and ``speed.json``, how fast.
         planned: What to draw.
         open_model: Called only when something has to be drawn.
         key: A hash of the weights; None when it is not known, then everything is drawn anew.
@@ -148,10 +166,18 @@ def draw_side(folder: Path, planned: Plan, open_model: Callable[[], LoadedModel]
 def _draw(folder: Path, todo: dict[generate.Request, str], model: LoadedModel) -> None:
     family, asked = model.family, list(todo)
     drawn = generate.draw(family, asked, label=model.name, model_hash=model.hash, adapters=model.adapters)
+    began = time.monotonic()
     with bar(f"drawing {folder.name}", len(todo)) as advance:
         for picture in drawn:
             infotext.save_png(picture, folder / todo[picture.request])
             advance()
+    write_json(folder / SPEED, {"pictures": len(todo), "seconds": time.monotonic() - began})
+
+
+def seconds_per_picture(folder: Path) -> float | None:
+    """Return how long one side's pictures took each when they were last drawn; None when that is not known."""
+    speed = _stored(folder / SPEED)
+    return speed["seconds"] / speed["pictures"] if speed else None
 
 
 def _listed(planned: Plan) -> list[dict[str, Any]]:

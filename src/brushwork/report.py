@@ -37,17 +37,6 @@ ENLARGED = 128
 
 PROMPT_SETS: tuple[PromptSet, ...] = ("target", "control")
 
-METHODS = {
-    "lora": "LoRA",
-    "full": "full fine-tuning",
-    "textual_inversion": "Textual Inversion",
-    "pivotal": "pivotal tuning",
-}
-
-
-OBJECTIVES = {"dpo": "preferences (DPO)"}
-"""What is worth a word beside the method."""
-
 
 def write_report(run: RunFolder, out: Path | None = None) -> Path:
     """Write ``report.html`` into the run folder, or to ``out``, and return its path."""
@@ -97,11 +86,17 @@ def _context(run: RunFolder, sides: Sides) -> dict[str, Any]:
         "enlarged": data.resolution if data.resolution <= ENLARGED else None,
         "heroes": exhibits.heroes(run, sides, prompts["target"]),
         **{name: exhibits.prompt_set(run, name, results, texts, sides) for name, texts in prompts.items()},
+        "labels": _labels(evaluation or {}),
+        "usual": wording.usual_sentences(results, evaluation) if evaluation else [],
         "drift": wording.drift_sentence(results),
         "drifts": getattr(find(results, "drift", "ratio", "control"), "details", {}).get("prompts", []),
         "method": wording.method_sentences(evaluation) if evaluation else [],
         "charts": exhibits.charts(steps, record),
-        "validation": exhibits.validation_sentence(steps, record),
+        "validation": (
+            exhibits.agreement_sentence(steps, record)
+            if config.objective.type == "consistency"
+            else exhibits.validation_sentence(steps, record)
+        ),
         "samples": exhibits.samples(run, sides),
         "data": {"path": getattr(data, "path", data.type), "count": None, "held_out": None, **record.get("data", {})},
         "drawn": record.get("drawn", []),
@@ -125,6 +120,9 @@ def title(config: Config) -> str:
     'mini learns engravings'
     """
     data: Any = config.data
+    own = getattr(config.objective, "sampling", None)
+    if own:
+        return f"{_short(config.base)} learns to draw in {wording.counted(own.steps, 'step')}"
     return f"{_short(config.base)} learns {_short(getattr(data, 'path', data.type))}"
 
 
@@ -137,15 +135,22 @@ def _lead(config: Config, record: dict[str, Any], steps: Sequence[dict[str, Any]
     data: Any = config.data
     count = record.get("data", {}).get("count")
     pictures = wording.counted(count, "picture") if count else "the pictures"
-    method = METHODS.get(config.method.type, config.method.type)
-    if config.objective.type in OBJECTIVES:
-        method = f"{method} by {OBJECTIVES[config.objective.type]}"
+    method = wording.method_name(config)
     batch = record.get("effective_batch", config.train.effective_batch)
     source = _short(getattr(data, "path", data.type))
     return (
         f"{_short(config.base)} was fine-tuned with {method} on {pictures} of {source}, "
         f"{wording.counted(len(steps), 'step')} of batch {batch}, and drawn before and after at identical seeds."
     )
+
+
+def _labels(evaluation: dict[str, Any]) -> dict[str, str]:
+    """Name the sides of a comparison, with their steps where these differ."""
+    usual = evaluation.get("usual")
+    if not usual:
+        return {"base": "base", "tuned": "tuned", "usual": ""}
+    few, many = evaluation["settings"]["steps"], usual["steps"]
+    return {"base": f"base, {few} steps", "tuned": f"tuned, {few} steps", "usual": f"base, {many} steps"}
 
 
 def _status(record: dict[str, Any], steps: Sequence[dict[str, Any]]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from brushwork import generate, infotext, prompts
@@ -24,9 +25,7 @@ def draw(run: RunFolder, config: Config, family: Family, index: int) -> None:
             prompt=text,
             negative_prompt=validation.negative_prompt,
             seed=validation.seed + place,
-            steps=validation.num_inference_steps,
-            guidance_scale=validation.guidance_scale,
-            sampler=validation.sampler,
+            **asdict(config.sampling),
             width=config.data.resolution,  # type: ignore[attr-defined]
             height=config.data.resolution,  # type: ignore[attr-defined]
         )

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -27,6 +28,23 @@ class Settings(BaseModel):
     """A part of the configuration: frozen, unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How pictures are drawn: an A1111 sampler's name, its steps, and the guidance (1: none)."""
+
+    sampler: str
+    steps: int
+    guidance_scale: float
+
+    @property
+    def guided(self) -> bool:
+        """Whether each step looks at the picture with the prompt and without it."""
+        return self.guidance_scale not in (0, 1)
+
+    def __str__(self) -> str:
+        return f"{self.sampler}, {self.steps} step{'' if self.steps == 1 else 's'}, guidance {self.guidance_scale:g}"
 
 
 UNREAD = {

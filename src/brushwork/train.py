@@ -31,8 +31,9 @@ from brushwork import (
     optim,
     prior,
     processes,
+    sampling,
     states,
-)  # fmt: skip
+)
 from brushwork.devices import resolve_dtype
 from brushwork.runs import replacing
 from brushwork.seeds import derive
@@ -287,6 +288,7 @@ class Trainer:
             preserved=batch.preserved,
             rejected=batch.rejected,
             numbers=(tally or Tally()).part(),
+            averaged=self.averaged if self.average and torch.is_grad_enabled() else None,  # else it is in place
         )
         mixed = self.config.train.mixed_precision != "no"
         with torch.autocast(self.device.split(":")[0], dtype=self.dtype, enabled=mixed):
@@ -360,3 +362,4 @@ class Trainer:
             temporary.mkdir()
             self.family.denoiser.eval()
             self.method.save(self.family, temporary)
+            sampling.describe(temporary, getattr(self.config.objective, "sampling", None))

@@ -212,6 +212,8 @@ class Task:
     """Clean scaled latents (B, C, H, W) of the pictures that these are preferred to; None: the data are no pairs."""
     numbers: dict[str, Tensor] = field(default_factory=dict)
     """For the objective to fill in: what it measured beside the loss, (B,) by name; logged as means over samples."""
+    averaged: Callable[[], AbstractContextManager[None]] | None = None
+    """Within it the trained weights are their moving average; None: there is none, or it is in place already."""
 
     def predict(self, latents: Tensor, timesteps: Tensor) -> Tensor:
         """Run the denoiser on noisy latents (B, C, H, W) at integer timesteps (B,), under the samples' conditioning."""
@@ -257,7 +259,8 @@ class Objective(Protocol):
     ``Task.mask``, ``uses_pairs`` that it needs ``Task.rejected``, ``uses_base`` that it predicts within
     ``Method.disabled``, ``comparable`` that the loss of a sample at fixed noise means the same from beginning to end,
     so that a state can be best. What it measures beside the loss it leaves in ``Task.numbers``. A ``Config`` with
-    ``clip`` names the CLIP model that is optimised: evaluation marks its numbers.
+    ``clip`` names the CLIP model that is optimised: evaluation marks its numbers. One with ``sampling`` says how what
+    was trained wants to be drawn, unless the user says otherwise.
     """
 
     def losses(self, task: Task) -> Tensor:

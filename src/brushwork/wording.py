@@ -13,7 +13,8 @@ from brushwork.metrics import find
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from brushwork.metrics import PromptSet, Result
+    from brushwork.config import Config
+    from brushwork.metrics import PromptSet, Result, Subject
 
 MINUS, TIMES, NARROW = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{NARROW NO-BREAK SPACE}"
 CONFIDENCE = f"95{NARROW}%"
@@ -100,6 +101,32 @@ def curly(text: str) -> str:
     return text.replace("'", "\N{RIGHT SINGLE QUOTATION MARK}")
 
 
+METHODS = {
+    "lora": "LoRA",
+    "full": "full fine-tuning",
+    "textual_inversion": "Textual Inversion",
+    "pivotal": "pivotal tuning",
+}
+KINDS = {"lora": "LoRA", "loha": "LoHa", "lokr": "LoKr", "oft": "OFT"}
+OBJECTIVES = {"consistency": "latent consistency distillation", "dpo": "preferences (DPO)"}
+"""What is worth a word beside the method."""
+
+
+def method_name(config: Config) -> str:
+    """Return what was trained, by the name that it has in the field.
+
+    >>> from brushwork import config
+    >>> method_name(config.load({"data": "engravings"}, method="lokr"))
+    'LoKr'
+    """
+    method: Any = config.method
+    name = METHODS.get(method.type, method.type)
+    if method.type == "lora":
+        name = "DoRA" if method.use_dora else KINDS[method.kind]
+    objective = OBJECTIVES.get(config.objective.type)
+    return f"{name} by {objective}" if objective else name
+
+
 def similarity_sentences(results: Sequence[Result], prompt_set: PromptSet) -> list[str]:
     """Say how CLIP similarity changed on a prompt set, and what that shows; nothing when it was not measured."""
     base, tuned = find(results, "clip", "base", prompt_set), find(results, "clip", "tuned", prompt_set)
@@ -176,6 +203,47 @@ def similarity_verdict(change: Result) -> str:
     return f"To this judge, the tuned model's pictures are {way} their prompts, on prompts like these."
 
 
+def usual_sentences(results: Sequence[Result], evaluation: dict[str, Any]) -> list[str]:
+    """Say how a model that is drawn in its own way stands beside its base as that is usually drawn; else nothing."""
+    usual, settings = evaluation.get("usual"), evaluation["settings"]
+    if not usual:
+        return []
+    took = evaluation.get("seconds_per_picture") or {}
+    fast, slow = took.get("tuned"), took.get("usual")
+    speed = (
+        f" A picture took the tuned model {fast:.2g} s, the base as usual {slow:.2g} s, {number(slow / fast, 1)} times "
+        f"as long, as measured while drawing these."
+        if fast and slow
+        else ""
+    )
+    ways = (
+        f"Base and tuned model are drawn with {drawn_with(settings)}; the base as usual, in the row above them, with "
+        f"{drawn_with(usual)}.{speed}"
+    )
+    told = [ways]
+    of: tuple[Subject, ...] = ("base", "tuned", "difference")
+    base, tuned, change = (find(results, "clip", each, against="usual") for each in of)
+    if base and tuned and change:
+        prompts = len(change.details["prompts"])
+        told.append(
+            f"From the base as usual to the tuned model, at the same prompts and seeds but not the same settings, the "
+            f"cosine similarity of picture and prompt {_moved(base, tuned, change)}, a paired difference of "
+            f"{signed(change.value)}{_interval(change)}. {_test(change, prompts)}"
+        )
+    drift = find(results, "drift", "ratio", "control", against="usual")
+    if drift:
+        told.append(
+            f"On control prompts the tuned model's picture differs from the base's usual one by "
+            f"{number(drift.value, 2)} of what another seed would change; some of that is the sampler's own noise."
+        )
+    return told
+
+
+def drawn_with(settings: dict[str, Any]) -> str:
+    """Say how pictures were drawn."""
+    return f"{settings['sampler']}, {counted(settings['steps'], 'step')}, guidance {settings['guidance_scale']:g}"
+
+
 def saturation_sentence(results: Sequence[Result], prompt_set: PromptSet = "target") -> str | None:
     """Say how colourful the pictures became, beside the training pictures."""
     base, tuned = find(results, "saturation", "base", prompt_set), find(results, "saturation", "tuned", prompt_set)
@@ -246,10 +314,12 @@ def method_sentences(evaluation: dict[str, Any]) -> list[str]:
     drawn = (
         f"Base and tuned model drew {counted(target, 'target prompt')} and {counted(control, 'control prompt')}, each "
         f"at {counted(seeds, 'seed')} of its own (N{NARROW}={NARROW}{seeds * (target + control)} pairs; seeds from "
-        f"{evaluation['first_seed']}), with {settings['sampler']}, {settings['steps']} steps, guidance "
-        f"{settings['guidance_scale']:g}, {settings['width']}{TIMES}{settings['height']} pixels{negative}. No picture "
-        f"was selected or drawn again."
+        f"{evaluation['first_seed']}), with {drawn_with(settings)}, {settings['width']}{TIMES}{settings['height']} "
+        f"pixels{negative}. No picture was selected or drawn again."
     )
+    usual = evaluation.get("usual")
+    if usual:
+        drawn += f" The base drew the same prompts and seeds once more as usual, with {drawn_with(usual)}."
     statistics = (
         f"The unit is the prompt: seeds of one prompt are averaged, intervals are {CONFIDENCE} percentile intervals of "
         f"{grouped(10_000)} bootstrap draws of whole prompts, and tests flip the signs of whole prompts (two-sided; "

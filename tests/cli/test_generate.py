@@ -12,6 +12,7 @@ from PIL import Image
 
 from brushwork import infotext
 from brushwork.cli import run
+from brushwork.sources.captioned import Config as Captioned
 
 
 def generate(*words: object) -> int:
@@ -124,3 +125,9 @@ def test_the_models_here_are_listed(capsys: Any) -> None:
     assert run(["models", "--json"]) == 0
     assert isinstance(json.loads(capsys.readouterr().out), list)
     assert run(["models"]) == 0
+
+
+def test_prompts_can_be_written_beside_the_pictures_as_captions(tiny_sd: Path, tmp_path: Path) -> None:
+    assert generate(tiny_sd, "a cat", "a dog", "--captions", "--out", tmp_path) == 0
+    assert (tmp_path / "00000-0.txt").read_text("utf-8") == "a cat"
+    assert [Captioned(path=str(tmp_path)).build()[place].caption for place in (0, 1)] == ["a cat", "a dog"]

@@ -41,7 +41,8 @@ def _line(result: Result) -> str:
     """Return one number with its interval, its n and, for a difference, its p."""
     between = f"[{result.interval[0]:+.4f}, {result.interval[1]:+.4f}]" if result.interval else ""
     p = "" if result.p is None else f"p={result.p:.3g} (smallest reachable {result.smallest_p:.2g})"
-    words = (result.name, result.prompt_set, result.of, f"{result.value:+.4f}", between, f"n={result.n}", p)
-    widths = (15, 9, 12, 9, 20, 7, 0)
+    of = result.of if result.against == "base" else f"{result.of} ({result.against})"
+    words = (result.name, result.prompt_set, of, f"{result.value:+.4f}", between, f"n={result.n}", p)
+    widths = (15, 9, 18, 9, 20, 7, 0)
     line = " ".join(word.ljust(width) for word, width in zip(words, widths, strict=True)).rstrip()
     return f"{line}  ({result.encoder}: {result.caveat})" if result.caveat else line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 from pathlib import Path
@@ -20,21 +21,26 @@ if TYPE_CHECKING:
     from brushwork.models import LoadedModel
 
 
+DRAWN_WITH = {"steps": "steps", "cfg": "guidance_scale", "sampler": "sampler"}
+"""Options, and the fields of a request that they fill; a model may have its own idea of them."""
+
+
 @click.command()
 @click.argument("model")
 @click.argument("prompts", metavar="PROMPT...", nargs=-1, required=True)
 @click.option("--negative", default="", metavar="TEXT", help="What to steer away from.")
 @click.option("--n", "number", default=1, type=click.IntRange(1), help="Pictures a prompt, at seed, seed + 1 ...")
 @click.option("--seed", default=0, type=click.IntRange(0), help="The seed of the first picture.", show_default=True)
-@click.option("--steps", default=20, type=click.IntRange(1), help="Denoising steps.", show_default=True)
-@click.option("--cfg", default=7.0, help="Guidance: how strongly to follow the prompt; 1: none.", show_default=True)
+@click.option("--steps", type=click.IntRange(1), help="Denoising steps; default: 20, or what the model was made for.")
+@click.option("--cfg", type=float, help="Guidance: how strongly to follow the prompt; 1: none; default: 7, likewise.")
 @click.option("--size", metavar="WxH", help="In pixels; default: the base's own.")
-@click.option("--sampler", default="DPM++ 2M", metavar="NAME", help="An A1111 name.", show_default=True)
+@click.option("--sampler", metavar="NAME", help="An A1111 name; default: DPM++ 2M, likewise.")
 @click.option("--lora", "loras", multiple=True, metavar="NAME:W", help="Another adapter with its weight; repeatable.")
 @click.option("--init", type=click.Path(path_type=Path), help="Start from this picture (img2img).")
 @click.option("--mask", type=click.Path(path_type=Path), help="With --init: draw where this is white (inpainting).")
 @click.option("--strength", default=0.75, help="With --init: how much of it to replace, to 1.", show_default=True)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Default: a new folder in pictures/.")
+@click.option("--captions", is_flag=True, help="Write each prompt beside its picture (.txt), as data to train on.")
 @click.option("--batch-size", default=8, type=click.IntRange(1), help="Pictures drawn at once.", show_default=True)
 @click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps.", show_default=True)
 @click.option(
@@ -48,6 +54,7 @@ def command(
     seed: int,
     loras: tuple[str, ...],
     out: Path | None,
+    captions: bool,
     batch_size: int,
     device: str,
     precision: Any,
@@ -66,7 +73,10 @@ def command(
     spec = models.parse("+".join([model, *(_at(each) for each in loras)]))
     place = resolve_device(device)
     opened = models.open_model(spec, dtype=resolve_dtype(precision, place), device=place)
+    requests = _as_made_for(opened, requests, {name: settings[option] for option, name in DRAWN_WITH.items()})
     written = _draw(opened, requests, out or Path("pictures") / time.strftime("%Y-%m-%d-%H%M%S"), batch_size, as_json)
+    for each in written if captions else []:
+        Path(each["path"]).with_suffix(".txt").write_text(each["request"]["prompt"], "utf-8")
     if as_json:
         print_json(written)
 
@@ -75,11 +85,9 @@ def _requests(prompts: Sequence[str], seeds: range, **settings: Any) -> list[Req
     from brushwork.generate import Request
 
     width, height = parse_size(settings["size"])
-    common = {
+    said = {name: settings[option] for option, name in DRAWN_WITH.items() if settings[option] is not None}
+    common = said | {
         "negative_prompt": settings["negative"],
-        "steps": settings["steps"],
-        "guidance_scale": settings["cfg"],
-        "sampler": settings["sampler"],
         "strength": settings["strength"],
         "width": width,
         "height": height,
@@ -87,6 +95,19 @@ def _requests(prompts: Sequence[str], seeds: range, **settings: Any) -> list[Req
         "mask": _picture(settings["mask"]),
     }
     return [Request(prompt=prompt, seed=seed, **common) for prompt in prompts for seed in seeds]
+
+
+def _as_made_for(model: LoadedModel, requests: list[Request], settings: dict[str, Any]) -> list[Request]:
+    """Fill in what the user left open with what the model was made for."""
+    from brushwork import progress, sampling
+
+    said = [name for name, value in settings.items() if value is not None]
+    if len(said) == len(settings):
+        return requests
+    changes = sampling.unsaid(model.sampling, said)
+    if changes:
+        progress.note(f"drawing as the model was made for: {model.sampling}")
+    return [dataclasses.replace(each, **changes) for each in requests]
 
 
 def _draw(model: LoadedModel, requests: list[Request], out: Path, batch_size: int, quiet: bool) -> list[dict[str, Any]]:

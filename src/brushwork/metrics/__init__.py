@@ -87,7 +87,8 @@ Direction = Literal["higher", "lower", "closer"]
 Encoding = Literal["clip", "colour", "luminance", "pixels"]
 Subject = Literal["base", "tuned", "difference", "ratio", "pairs", "data"]
 """What a number is about; ``pairs`` is base against tuned at the same seed."""
-
+Against = Literal["base", "usual"]
+"""What tuned is held against: the base drawn with the same settings, or the base as it is usually drawn."""
 
 OPTIMISED = "the loss's own judge: optimised, not evidence"
 """The caveat of what is measured by the very model whose opinion the training loss improved."""
@@ -111,7 +112,10 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Drawn:
-    """One set of prompts, drawn by base and by tuned at identical seeds and settings, as features of one encoder."""
+    """One set of prompts, drawn by base and by tuned at identical seeds, as features of one encoder.
+
+    At identical settings too, unless ``against`` says that the base was drawn as usual.
+    """
 
     prompts: tuple[str, ...]
     prompt_set: PromptSet
@@ -131,6 +135,7 @@ class Drawn:
     """(R, D); the references flipped, where training flipped them."""
     caveat: str | None = None
     """Why the encoder's numbers prove less than they seem to; see ``OPTIMISED``."""
+    against: Against = "base"
 
     def result(self, kind: Kind, of: Subject, estimate: Estimate, **details: Any) -> Result:
         """Return a result about this set."""
@@ -143,6 +148,7 @@ class Drawn:
             revision=self.revision,
             seed=self.seed,
             caveat=self.caveat,
+            against=self.against,
             details=details,
         )
 
@@ -166,6 +172,7 @@ class Result:
     smallest_p: float | None = None
     caveat: str | None = None
     """Why it proves less than it seems to, or None."""
+    against: Against = "base"
     details: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -227,7 +234,10 @@ def of_seeds(kind: Kind, drawn: Drawn, measure: Callable[[Array], float]) -> lis
     return [replace(result, n=prompts * seeds) for result in paired(kind, drawn, base, tuned)]
 
 
-def find(results: Iterable[Result], name: str, of: Subject, prompt_set: PromptSet = "target") -> Result | None:
+def find(
+    results: Iterable[Result], name: str, of: Subject, prompt_set: PromptSet = "target", against: Against = "base"
+) -> Result | None:
     """Return one result by what it is, one without a caveat if there is one; None when it was not measured."""
-    same = [each for each in results if (each.name, each.of, each.prompt_set) == (name, of, prompt_set)]
+    wanted = (name, of, prompt_set, against)
+    same = [each for each in results if (each.name, each.of, each.prompt_set, each.against) == wanted]
     return min(same, key=lambda each: each.caveat is not None, default=None)
