@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brushwork import config as configs
-from brushwork import contact, memory, prompts, provenance, states, trackers
+from brushwork import contact, memory, processes, prompts, provenance, states, trackers
 from brushwork.errors import BrushworkError, RunFailed, UserError
 from brushwork.progress import bar, note
 from brushwork.runs import RunFolder, check_free
@@ -148,20 +148,27 @@ def _carry_out(config: Config, folder: Callable[[Config], RunFolder], *, evaluat
     from brushwork.train import prepare
 
     began = time.monotonic()
-    trackers.check(config.train.trackers)
-    config = _with_prompts(config)
-    warnings = check_judge(config) if evaluate else []
-    note(f"loading {config.base}")
-    trainer = prepare(config)
-    trainer.warnings += warnings
-    run = Run(folder(trainer.config).path)
-    seconds = {**run.record.get("seconds", {}), "prepare": time.monotonic() - began}
-    with run.locked(), _recording_failure(run):
-        run.update(**_opening(trainer), started=run.record.get("started", _now()), seconds=seconds)
-        _loop(trainer, run)
-        del trainer
-        if evaluate:
-            _conclude(run)
+    world = processes.join()
+    with world.telling():
+        trackers.check(config.train.trackers)
+        config = _with_prompts(config)
+        warnings = check_judge(config) if evaluate and world.is_main else []
+        note(f"loading {config.base}")
+        trainer = prepare(config)
+        trainer.warnings += warnings
+        run = Run(world.decide(folder(trainer.config).path if world.is_main else None))
+        if world.is_main:
+            seconds = {**run.record.get("seconds", {}), "prepare": time.monotonic() - began}
+            with run.locked(), _recording_failure(run):
+                run.update(**_opening(trainer), started=run.record.get("started", _now()), seconds=seconds)
+                _loop(trainer, run)
+                del trainer
+                if evaluate:
+                    _conclude(run)
+        else:
+            _follow(trainer, run)
+            del trainer
+        world.exchange()  # when it is done for the main process it is done
     return run
 
 
@@ -204,6 +211,8 @@ def _opening(trainer: Trainer) -> dict[str, Any]:
         "drawn": [{"name": each.prior.name, "count": len(each), "folder": str(each.folder)} for each in trainer.drawn],
         "encoded": trainer.encoded,
         "total_steps": trainer.total_steps,
+        "processes": trainer.world.size,
+        "effective_batch": trainer.step_size,
         "trainable_parameters": sum(each.numel() for each in trainer.named.values()),
         "total_parameters": _parameters(trainer),
         "warnings": trainer.warnings,
@@ -234,7 +243,7 @@ def _recording_failure(run: RunFolder) -> Iterator[None]:
 def _loop(trainer: Trainer, run: RunFolder) -> None:
     """Consume the steps: log, track, show, and stop between two steps when asked to."""
     began = time.monotonic()
-    if not run.steps():
+    if trainer.world.decide(not run.steps()):
         run.update(base_validation_loss=trainer.validation_loss())
     done = states.point(run)
     steps = trainer.steps(run)
@@ -249,7 +258,7 @@ def _loop(trainer: Trainer, run: RunFolder) -> None:
             track(step)
             advance(1, f"loss {step.loss:.4f}  {step.images_per_second:.1f} images/s")
             last = step
-            if stop.is_set() and step.index < trainer.total_steps:
+            if any(trainer.world.exchange(stop.is_set())) and step.index < trainer.total_steps:
                 steps.close()
                 message = f"Stopped after step {step.index}. Go on with: brushwork train --resume --out {run.path}"
                 raise Stopped(message)
@@ -262,6 +271,17 @@ def _loop(trainer: Trainer, run: RunFolder) -> None:
         artefact=_artefact(trainer, run),
         warnings=trainer.warnings,
     )
+
+
+def _follow(trainer: Trainer, run: RunFolder) -> None:
+    """Do this process's share of the steps, whose consumer is the main process."""
+    if trainer.world.decide(None):
+        trainer.validation_loss()
+    with _stop_requests() as stop:
+        for step in trainer.steps(run):
+            if any(trainer.world.exchange(stop.is_set())) and step.index < trainer.total_steps:
+                message = f"Stopped after step {step.index}."
+                raise Stopped(message)
 
 
 def _rate(run: RunFolder) -> float:

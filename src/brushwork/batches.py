@@ -11,6 +11,7 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from brushwork.processes import join
 from brushwork.seeds import derive
 
 if TYPE_CHECKING:
@@ -90,13 +91,12 @@ class Examples:
 
 
 def batches(examples: Examples, encoder: Encoder, config: Config, start: int, stop: int) -> Iterator[Batch]:
-    """Yield the micro-batches of the samples numbered ``start`` to ``stop``."""
+    """Yield this process's micro-batches of the samples numbered ``start`` to ``stop``."""
     import torch
 
     loader: torch.utils.data.DataLoader[dict[str, Any]] = torch.utils.data.DataLoader(
         examples,  # type: ignore[arg-type]
-        batch_size=config.train.train_batch_size,
-        sampler=range(start, stop),
+        batch_sampler=join().micro_batches(start, stop, config.train.train_batch_size),  # type: ignore[arg-type]
         num_workers=config.train.dataloader_num_workers,
         collate_fn=_list,
         pin_memory=encoder.device.startswith("cuda"),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from brushwork import images
 from brushwork.cache import TensorStore, cache_folder, content_key
 from brushwork.errors import ConfigError, listing
+from brushwork.processes import join
 from brushwork.progress import bar
 from brushwork.seeds import derive
 from brushwork.values import Conditioning
@@ -176,18 +177,19 @@ class Encoder:
         self.pictures = Pictures(data, settings, store, self.dtype, family.pixels_per_latent)
 
     def fill(self) -> dict[str, int]:
-        """Encode what is not in the caches yet; return how many latents and texts were encoded."""
+        """Encode what is not in the caches yet, each process its share; return how many latents and texts that was."""
         counts = {"latents": 0, "texts": 0}
         if self.pictures.store:
             counts["latents"] = self._fill_latents(self.pictures.store)
         if self.cache_text:
             counts["texts"] = self._fill_texts()
-        return counts
+        every = join().exchange(counts)
+        return {name: sum(each[name] for each in every) for name in counts}
 
     def _fill_latents(self, store: TensorStore) -> int:
         flips = (False, True) if self.pictures.settings.random_flip else (False,)
         wanted = {self.pictures.key(index, flip=flip): (index, flip) for index in self._indices for flip in flips}
-        missing = store.missing(wanted)
+        missing = store.missing(join().share(wanted))
         with bar("encoding pictures", len(missing)) as advance:
             # One at a time: an entry must not depend on which others were missing with it.
             for key in missing:
@@ -203,7 +205,7 @@ class Encoder:
         if self.pictures.settings.caption_dropout:
             captions[""] = None
         wanted = {self.text_key(caption): caption for caption in captions}
-        missing = self.texts.missing(wanted)
+        missing = self.texts.missing(join().share(wanted))
         with bar("encoding captions", len(missing)) as advance, torch.no_grad():
             for key in missing:
                 states = self.family.encode_text([wanted[key]])

@@ -53,9 +53,10 @@ def restore(trainer: Trainer, run: RunFolder) -> int:
     """
     import torch
 
-    checkpoints.clean(folder(run))
     done = point(run)
-    run.forget_after(done)
+    if trainer.world.is_main:
+        checkpoints.clean(folder(run))
+        run.forget_after(done)
     if not done:
         return 0
     state = checkpoints.load(folder(run) / str(done))

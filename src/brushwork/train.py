@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from brushwork import batches, encoding, execution, families, memory, optim, prior, states
+from brushwork import batches, encoding, execution, families, memory, optim, prior, processes, states
 from brushwork.devices import resolve_device, resolve_dtype
 from brushwork.errors import ConfigError
 from brushwork.runs import replacing
@@ -77,7 +77,8 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     Raises:
         UserError: Something in the configuration, the data or the base does not fit.
     """
-    device = resolve_device(config.train.device)
+    world = processes.join()
+    device = world.device(resolve_device(config.train.device))
     dtype = resolve_dtype(config.train.mixed_precision, device)
     source = config.data.build()
     method: Method = config.method.build()
@@ -97,7 +98,8 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     )
     config = _resolved(config, family)
     _check(config, family, objective)
-    drawn = prior.prepare(config, family, method, draw=encode)  # by the base as it is, before anything changes it
+    with world.main_first():  # by the base as it is, before anything changes it
+        drawn = prior.prepare(config, family, method, draw=encode)
     objective_prepare = getattr(objective, "prepare", None)
     if objective_prepare is not None:
         objective_prepare(family)
@@ -162,7 +164,8 @@ class Trainer:
         average = functools.partial(optim.MovingAverage, list(self.named.values()), settings.ema_decay)
         self.average = average(settings.ema_device) if settings.use_ema else None
         self.scaler = torch.amp.GradScaler(self.device.split(":")[0], enabled=settings.mixed_precision == "fp16")
-        self.step_size = settings.train_batch_size * settings.gradient_accumulation_steps
+        self.world = processes.join()
+        self.step_size = settings.train_batch_size * settings.gradient_accumulation_steps * self.world.size
         seen = settings.num_train_epochs * self.data.epoch
         self.total_steps = settings.max_train_steps or math.ceil(seen / self.step_size)
         self.watch = Watch()
@@ -176,6 +179,7 @@ class Trainer:
         """Yield the steps that are still to do; see ``brushwork.train.steps``."""
         done = states.restore(self, run) if run else 0
         saved = done
+        run = run if self.world.is_main else None  # which alone writes; the others wait for it in the next step
         if run and not done:
             self.draw(run, 0)
         first, stop = done * self.step_size, self.total_steps * self.step_size
@@ -218,14 +222,15 @@ class Trainer:
         losses: list[Tensor] = []
         for part, batch in enumerate(itertools.islice(feed, self.config.train.gradient_accumulation_steps)):
             with torch.random.fork_rng(devices=[self.device] if self.device.startswith("cuda") else []):
-                torch.manual_seed(derive(self.config.seed, "dropout", index, part))
+                torch.manual_seed(derive(self.config.seed, "dropout", index, part * self.world.size + self.world.rank))
                 per_sample = self.losses(batch)
                 loss = (per_sample * batch.weights).sum() / total
                 self.scaler.scale(loss).backward()
             losses.append(per_sample.detach())
-        every = torch.cat(losses).tolist()
+        parameters, size = list(self.named.values()), self.config.train.train_batch_size
+        every = self.world.sum_gradients(parameters, torch.cat(losses).tolist(), size)
         self.scaler.unscale_(self.optimizer)
-        norm = optim.clip_gradients(list(self.named.values()), self.config.optimizer.max_grad_norm)
+        norm = optim.clip_gradients(parameters, self.config.optimizer.max_grad_norm)
         positions = range(first, first + self.step_size)
         # Under fp16 an infinite gradient is expected now and then: the scaler skips the step and lowers its scale.
         overflow_is_fine = self.scaler.is_enabled() and self.scaler.get_scale() > 1.0
@@ -299,9 +304,11 @@ class Trainer:
         for module in (self.family.denoiser, *self.family.text_encoders.values()):
             module.eval()
         with torch.no_grad(), self.averaged():
-            for batch in batches.held_out_batches(self.encoder, self.config):
-                losses += self.losses(batch).tolist()
-        return statistics.fmean(losses) if losses else None
+            for number, batch in enumerate(batches.held_out_batches(self.encoder, self.config)):
+                if number % self.world.size == self.world.rank:
+                    losses += self.losses(batch).tolist()
+        every = list(itertools.chain(*self.world.exchange(losses)))
+        return statistics.fmean(every) if every else None
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -19,6 +19,9 @@ from brushwork.cli import json_option, print_json
 @click.option("--preserve", is_flag=True, help="Train on pictures of the base's own drawing too: it forgets less.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="The run folder; default: below runs/.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, from its own configuration.")
+@click.option(
+    "--processes", type=click.IntRange(min=1), help="Train with so many processes on this machine, a GPU or some cores each."
+)
 @click.option("--dry-run", is_flag=True, help="Check everything, print the resolved configuration and the plan, stop.")
 @json_option
 def command(
@@ -31,6 +34,7 @@ def command(
     preserve: bool,
     out: Path | None,
     resume: bool,
+    processes: int | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -45,11 +49,14 @@ def command(
     """  # noqa: D301  (click wants a backspace, not a backslash)
     from brushwork import api, config
     from brushwork.errors import UserError
+    from brushwork.processes import launched
     from brushwork.runs import check_free
 
     if resume:
         _refuse_others(recipe_and_overrides, method, base, data, steps, seed, preserve or None, out)
-        _finish(api.resume(str(out)), as_json=as_json)
+        with launched(processes):
+            run = api.resume(str(out))
+        _finish(run, as_json=as_json)
         return
     recipes = [each for each in recipe_and_overrides if "=" not in each]
     if len(recipes) > 1:
@@ -70,7 +77,9 @@ def command(
     if dry_run:
         _plan(resolved, as_json=as_json)
         return
-    _finish(api.train(resolved, out=out), as_json=as_json)
+    with launched(processes):
+        run = api.train(resolved, out=out)
+    _finish(run, as_json=as_json)
 
 
 def _refuse_others(*given: object) -> None:
