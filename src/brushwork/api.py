@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from brushwork import config as configs
 from brushwork import contact, memory, processes, prompts, provenance, states, trackers
-from brushwork.errors import BrushworkError, RunFailed, UserError
+from brushwork.errors import BrushworkError, ConfigError, RunFailed, UserError, listing
 from brushwork.progress import bar, note
 from brushwork.runs import RunFolder, check_free
 
@@ -108,7 +108,27 @@ def resume(path: str | Path, *, evaluate: bool = True) -> Run:
     if run.record["status"] == "done":
         message = f"{run.path}: this run is finished; its report is {run.path / 'report.html'}"
         raise UserError(message)
-    return _carry_out(run.config, lambda _: run, evaluate=evaluate)
+    return _carry_out(_same_batch(run), lambda _: run, evaluate=evaluate)
+
+
+def _same_batch(run: Run) -> Config:
+    """Return a run's configuration for as many processes as there are now: its effective batch stays what it was.
+
+    Raises:
+        ConfigError: They cannot share it equally.
+    """
+    config, now = run.config, processes.size()
+    size, own = config.train.train_batch_size, config.train.gradient_accumulation_steps
+    total = run.record.get("effective_batch", size * own) // size
+    if total % now:
+        possible = [str(count) for count in range(1, total + 1) if total % count == 0]
+        message = (
+            f"{run.path}: each step of this run is {total} batches of {size}, which {now} processes cannot share "
+            f"equally. Go on with {listing(possible, len(possible))}."
+        )
+        raise ConfigError(message)
+    train = config.train.model_copy(update={"gradient_accumulation_steps": total // now})
+    return config.model_copy(update={"train": train})
 
 
 @dataclass(frozen=True)
@@ -243,13 +263,15 @@ def _recording_failure(run: RunFolder) -> Iterator[None]:
 def _loop(trainer: Trainer, run: RunFolder) -> None:
     """Consume the steps: log, track, show, and stop between two steps when asked to."""
     began = time.monotonic()
+    if trainer.world.size > 1:
+        note(f"{trainer.world.size} processes, {trainer.step_size} pictures in each step")
     if trainer.world.decide(not run.steps()):
         run.update(base_validation_loss=trainer.validation_loss())
     done = states.point(run)
     steps = trainer.steps(run)
     last: Step | None = None
     with (
-        _stop_requests() as stop,
+        _stop_requests(trainer.world.stop),
         trackers.tracking(trainer.config.train.trackers, run, purge_after=done) as track,
         bar("training", trainer.total_steps, start=done) as advance,
     ):
@@ -258,7 +280,7 @@ def _loop(trainer: Trainer, run: RunFolder) -> None:
             track(step)
             advance(1, f"loss {step.loss:.4f}  {step.images_per_second:.1f} images/s")
             last = step
-            if any(trainer.world.exchange(stop.is_set())) and step.index < trainer.total_steps:
+            if trainer.world.stopping and step.index < trainer.total_steps:
                 steps.close()
                 message = f"Stopped after step {step.index}. Go on with: brushwork train --resume --out {run.path}"
                 raise Stopped(message)
@@ -277,9 +299,9 @@ def _follow(trainer: Trainer, run: RunFolder) -> None:
     """Do this process's share of the steps, whose consumer is the main process."""
     if trainer.world.decide(None):
         trainer.validation_loss()
-    with _stop_requests() as stop:
+    with _stop_requests(trainer.world.stop):
         for step in trainer.steps(run):
-            if any(trainer.world.exchange(stop.is_set())) and step.index < trainer.total_steps:
+            if trainer.world.stopping and step.index < trainer.total_steps:
                 message = f"Stopped after step {step.index}."
                 raise Stopped(message)
 
@@ -298,11 +320,11 @@ def _artefact(trainer: Trainer, run: RunFolder) -> dict[str, Any]:
 
 
 @contextmanager
-def _stop_requests() -> Iterator[threading.Event]:
+def _stop_requests(stop: threading.Event) -> Iterator[None]:
     """Within this context, Ctrl-C and SIGTERM set an event; a second Ctrl-C interrupts at once."""
-    stop = threading.Event()
+    stop.clear()
     if threading.current_thread() is not threading.main_thread():
-        yield stop
+        yield
         return
 
     def ask(number: int, frame: object) -> None:  # noqa: ARG001  (the signature of a handler)
@@ -313,7 +335,7 @@ def _stop_requests() -> Iterator[threading.Event]:
 
     former = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield stop
+        yield
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)

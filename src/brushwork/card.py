@@ -49,7 +49,8 @@ def text(run: RunFolder) -> str:
         *(f"- {tag}" for tag in tags),
         "---",
     ]
-    seen = record["total_steps"] * config.train.train_batch_size * config.train.gradient_accumulation_steps
+    batch = config.train.train_batch_size * config.train.gradient_accumulation_steps
+    seen = record["total_steps"] * record.get("effective_batch", batch)
     body = [
         f"# {run.path.name}",
         (

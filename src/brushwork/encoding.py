@@ -189,7 +189,7 @@ class Encoder:
     def _fill_latents(self, store: TensorStore) -> int:
         flips = (False, True) if self.pictures.settings.random_flip else (False,)
         wanted = {self.pictures.key(index, flip=flip): (index, flip) for index in self._indices for flip in flips}
-        missing = store.missing(join().share(wanted))
+        missing = store.missing(join().local_share(wanted))
         with bar("encoding pictures", len(missing)) as advance:
             # One at a time: an entry must not depend on which others were missing with it.
             for key in missing:
@@ -205,7 +205,7 @@ class Encoder:
         if self.pictures.settings.caption_dropout:
             captions[""] = None
         wanted = {self.text_key(caption): caption for caption in captions}
-        missing = self.texts.missing(join().share(wanted))
+        missing = self.texts.missing(join().local_share(wanted))
         with bar("encoding captions", len(missing)) as advance, torch.no_grad():
             for key in missing:
                 states = self.family.encode_text([wanted[key]])

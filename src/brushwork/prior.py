@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from brushwork import generate, images, infotext, prompts
 from brushwork.cache import cache_folder, content_key
 from brushwork.errors import ConfigError
+from brushwork.processes import join
 from brushwork.progress import bar
 from brushwork.readers import ImageFile
 from brushwork.readers import folder as folders
@@ -102,9 +103,12 @@ def prepare(config: Config, family: Family, method: Method, *, draw: bool = True
         )
         raise ConfigError(message)
     every = [_look(config, family, each) for each in priors]
-    if draw:
+    if draw and every:
+        world = join()
+        world.exchange()  # all have seen what is missing before anyone draws
         for each in every:
-            _draw(config, family, each)
+            _draw(config, family, each, world.local_share(each.missing))
+        world.exchange()
         return [replace(each, missing=()) for each in every]
     return every
 
@@ -176,8 +180,9 @@ def _refuse_others(folder: Path, settings: dict[str, Any], prior: Prior) -> None
             raise ConfigError(message)
 
 
-def _draw(config: Config, family: Family, drawn: Drawn) -> None:
-    if not drawn.missing:
+def _draw(config: Config, family: Family, drawn: Drawn, numbers: Sequence[int]) -> None:
+    """Draw the pictures of some numbers: this process's share of those that are missing."""
+    if not numbers:
         return
     settings, texts = _settings(config, family, drawn.prior), drawn.prior.prompts
     write_json(drawn.folder / SETTINGS, settings)
@@ -192,10 +197,10 @@ def _draw(config: Config, family: Family, drawn: Drawn) -> None:
             width=settings["resolution"],
             height=settings["resolution"],
         )
-        for number in drawn.missing
+        for number in numbers
     ]
     with bar(f"drawing {drawn.prior.name}", len(drawn), start=len(drawn) - len(asked)) as advance:
-        for number, picture in zip(drawn.missing, generate.draw(family, asked, label=config.base), strict=True):
+        for number, picture in zip(numbers, generate.draw(family, asked, label=config.base), strict=True):
             infotext.save_png(picture, drawn.paths[first + number])
             advance()
 

@@ -5,7 +5,7 @@
     brushwork train --processes 2 --base ... --data ...     # starts the others itself
 
 Sample number p of a run decides everything random about it and a step owns known numbers (``brushwork.batches``), so
-every process takes the micro-batches of its own and nothing has to be dealt out. A loss is divided by the weights of the
+every process takes micro-batches of its own and nothing has to be dealt out. A loss is divided by the weights of the
 whole step, so the sum of all processes' gradients is the gradient of one process that had done all the micro-batches.
 It is made once for each optimizer step, in one message; everything after it is the same arithmetic everywhere.
 
@@ -16,15 +16,16 @@ prepare, and summing one flat buffer ourselves leaves the model as it is, where 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime
+import itertools
 import os
-import socket
-import subprocess
-import sys
-from typing import TYPE_CHECKING, Any
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from brushwork import progress
+from brushwork.devices import resolve_device
 from brushwork.errors import BrushworkError, ConfigError, RunFailed, UserError
 
 if TYPE_CHECKING:
@@ -32,12 +33,12 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-JOINING = datetime.timedelta(minutes=10)
+Work = TypeVar("Work")
+
+JOINING = datetime.timedelta(minutes=5)
 """How long the others may take to start."""
 WAITING = datetime.timedelta(days=30)
-"""The main process may draw or encode for hours; a process that ends closes its connections, which is noticed at once."""
-PATIENCE = 20.0
-"""Seconds that a process which we started is given to end by itself."""
+"""The main process may draw for hours; one that ends closes its connections, which the others notice at once."""
 # What torchrun and accelerate set, then what the MPIs do.
 RANK = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 SIZE = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -46,7 +47,11 @@ LOCAL_SIZE = ("LOCAL_WORLD_SIZE", "MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE
 
 
 class PeerFailed(RunFailed):
-    """Another process of the run failed, so this one ends too."""
+    """Another process of the run failed, so this one ends too, with its exit code."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 def _variable(names: Sequence[str], default: int) -> int:
@@ -68,6 +73,9 @@ class World:
 
     def __init__(self, rank: int = 0, size: int = 1, local_rank: int = 0, local_size: int = 1) -> None:
         self.rank, self.size, self.local_rank, self.local_size = rank, size, local_rank, local_size
+        self.stop = threading.Event()
+        """Set it to ask for an end after the current step."""
+        self._stop_agreed = False
         self._control: Any = None  # a gloo group: objects travel over the CPU
         self._sums: Any = None  # the group of the device that the gradients lie on
         self._flat: Tensor | None = None
@@ -78,35 +86,53 @@ class World:
         """Whether this process is the one that talks and writes."""
         return self.rank == 0
 
+    @property
+    def stopping(self) -> bool:
+        """Whether any process had asked for an end when all last exchanged something: the same in all of them."""
+        return self._stop_agreed if self.size > 1 else self.stop.is_set()
+
     def connect(self) -> None:
-        """Meet the others; must be called by all of them."""
+        """Meet the others; must be called by all of them.
+
+        Raises:
+            RunFailed: Some did not come.
+        """
         import torch.distributed as dist
 
-        if not dist.is_initialized():  # an accelerate.Accelerator may have done it
-            os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-            os.environ.setdefault("MASTER_PORT", "29500")
-            dist.init_process_group("gloo", rank=self.rank, world_size=self.size, timeout=JOINING)
-        self._control = self._sums = dist.new_group(backend="gloo", timeout=WAITING)
+        try:
+            if not dist.is_initialized():  # an accelerate.Accelerator may have done it
+                os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+                os.environ.setdefault("MASTER_PORT", "29500")
+                dist.init_process_group("gloo", rank=self.rank, world_size=self.size, timeout=JOINING)
+                atexit.register(leave)
+            self._control = self._sums = dist.new_group(backend="gloo", timeout=WAITING)
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[0]
+            message = f"The {self.size} processes that were started did not find one another: {reason}"
+            raise RunFailed(message) from error
 
     def device(self, asked: str) -> str:
         """Return the device of this process: each takes a GPU of its own; must be called by all of them.
 
         Raises:
             ConfigError: One certain device was asked for.
-            UserError: There are fewer GPUs than processes here.
+            UserError: There are fewer GPUs than processes here, or no such device at all.
         """
-        if self.size == 1 or asked == "cpu":
-            return asked
+        device = resolve_device(asked)
+        if self.size == 1 or device == "cpu":
+            return device
         import torch
         import torch.distributed as dist
 
-        if asked != "cuda":
-            message = f"train.device={asked}: {self.size} processes cannot share it. Leave train.device out, or use cpu."
+        if device != "cuda":
+            message = (
+                f"train.device={device}: {self.size} processes cannot share it. Leave train.device out, or use cpu."
+            )
             raise ConfigError(message)
         if self.local_size > torch.cuda.device_count():
             message = (
                 f"{self.local_size} processes were started on a machine with {torch.cuda.device_count()} GPU(s). "
-                f"Start as many as there are GPUs."
+                f"Start as many as there are GPUs, or set train.device=cpu."
             )
             raise UserError(message)
         torch.cuda.set_device(self.local_rank)
@@ -125,22 +151,40 @@ class World:
 
         received: list[Any] = [None] * self.size
         try:
-            dist.all_gather_object(received, (value, failure), group=self._control)
+            dist.all_gather_object(received, (value, self.stop.is_set(), failure), group=self._control)
         except RuntimeError as error:
             raise self._gone() from error
-        told = {rank: each for rank, (_, each) in enumerate(received) if each is not None}
+        values, stops, failures = zip(*received, strict=True)
+        self._stop_agreed = any(stops)
+        told = [(rank, *each) for rank, each in enumerate(failures) if each is not None]
         if told and failure is None:
-            rank, (text, code) = next(iter(told.items()))
-            error = PeerFailed(f"process {rank}: {text}")
-            error.exit_code = code
-            raise error
-        return [each for each, _ in received]
+            rank, text, code = told[0]
+            message = f"process {rank}: {text}"
+            raise PeerFailed(message, code)
+        return list(values)
 
     def _gone(self) -> PeerFailed:
         message = (
-            f"One of the {self.size} processes of this run is gone (killed, or out of memory?), so the others ended too."
+            f"One of the {self.size} processes of this run is gone (killed, or out of memory?), so the others end too. "
+            f"The last checkpoint is kept."
         )
         return PeerFailed(message)
+
+    def same(self, **facts: str) -> None:
+        """Check that all processes have the same facts.
+
+        Raises:
+            UserError: They have not.
+        """
+        main, *others = self.exchange(facts)
+        for rank, other in enumerate(others, 1):
+            for what in facts:
+                if main[what] != other[what]:
+                    message = (
+                        f"process {rank} has another {what} than the main process. Start all of them with the same "
+                        f"command, and let them see the same files."
+                    )
+                    raise UserError(message)
 
     def decide(self, value: Any) -> Any:
         """Return the main process's value, in all of them."""
@@ -160,18 +204,13 @@ class World:
                 self.exchange(failure=(text, code))
             raise
 
-    @contextlib.contextmanager
-    def main_first(self) -> Iterator[None]:
-        """Let the main process do the block before the others, who then find what it made."""
-        if not self.is_main:
-            self.exchange()
-        yield
-        if self.is_main:
-            self.exchange()
-
-    def share(self, work: Iterable[str]) -> list[str]:
-        """Return this process's part of some work whose results the processes of a machine share."""
+    def local_share(self, work: Iterable[Work]) -> list[Work]:
+        """Return this process's part of some work whose results lie on the machine's disk."""
         return list(work)[self.local_rank :: self.local_size]
+
+    def share(self, work: Iterable[Work]) -> Iterator[Work]:
+        """Yield this process's part of some work whose results are exchanged."""
+        return itertools.islice(work, self.rank, None, self.size)
 
     def micro_batches(self, start: int, stop: int, count: int) -> Iterator[range]:
         """Yield the sample numbers of this process's micro-batches of ``count``: every ``size``-th one."""
@@ -229,66 +268,27 @@ class World:
         return self._flat
 
 
-@contextlib.contextmanager
-def launched(count: int | None) -> Iterator[None]:
-    """Within this context this is the first of ``count`` processes; the others run the same command line.
-
-    Raises:
-        UserError: A launcher has started another number of them.
-    """
-    if size() > 1 or count in (None, 1):
-        if count not in (None, size()):
-            message = f"--processes {count}: {size()} were started already, by a launcher. Leave --processes out."
-            raise UserError(message)
-        yield
-        return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    world = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    shared = {name: str(value) for name, value in world.items()}
-    # More threads than cores slow each other down; read when torch is imported.
-    shared |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))}
-    kept = {name: os.environ.get(name) for name in (*shared, "RANK", "LOCAL_RANK")}
-    command = [sys.executable, "-m", "brushwork", *sys.argv[1:]]
-    others = [
-        subprocess.Popen(  # noqa: S603  (our own command line)
-            command,
-            env={**os.environ, **shared, "RANK": str(number), "LOCAL_RANK": str(number)},
-            stdout=subprocess.DEVNULL,
-        )
-        for number in range(1, count)
-    ]
-    os.environ.update(shared, RANK="0", LOCAL_RANK="0")
-    try:
-        yield
-    finally:
-        for each in others:
-            _end(each)
-        for name, value in kept.items():
-            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Let a process end by itself, which it does when the main one has; if it does not, end it."""
-    for act in (process.terminate, process.kill):
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            act()
-    process.wait()
-
-
 _world: World | None = None
 
 
 def join() -> World:
     """Return this process's world, meeting the others at the first call if a launcher started several."""
     global _world  # noqa: PLW0603  (a process is in one world)
-    if _world is None or (_world.size != size()):
+    if _world is None:
         world = World(rank(), size(), _variable(LOCAL_RANK, rank()), _variable(LOCAL_SIZE, size()))
         if world.size > 1:
-            world.connect()
             progress.silence(not world.is_main)
+            world.connect()
         _world = world
     return _world
+
+
+def leave() -> None:
+    """Close the connections, which ends the others if they wait for this process; be alone again."""
+    global _world
+    former, _world = _world, None
+    if former is not None and former.size > 1:
+        import torch.distributed as dist
+
+        if dist.is_initialized():
+            dist.destroy_process_group()

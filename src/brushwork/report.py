@@ -131,7 +131,7 @@ def _lead(config: Config, record: dict[str, Any], steps: Sequence[dict[str, Any]
     count = record.get("data", {}).get("count")
     pictures = wording.counted(count, "picture") if count else "the pictures"
     method = METHODS.get(config.method.type, config.method.type)
-    batch = config.train.train_batch_size * config.train.gradient_accumulation_steps
+    batch = record.get("effective_batch", config.train.train_batch_size * config.train.gradient_accumulation_steps)
     source = _short(getattr(data, "path", data.type))
     return (
         f"{_short(config.base)} was fine-tuned with {method} on {pictures} of {source}, "

@@ -91,8 +91,10 @@ class TrainConfig(Settings):
 
     max_train_steps: PositiveInt | None = Field(None, description="Optimizer steps; overrides num_train_epochs.")
     num_train_epochs: PositiveInt = Field(100, description="Passes over the data when max_train_steps is not given.")
-    train_batch_size: PositiveInt = Field(4, description="Pictures in memory at once.")
-    gradient_accumulation_steps: PositiveInt = Field(1, description="Such batches for each optimizer step.")
+    train_batch_size: PositiveInt = Field(4, description="Pictures in memory at once, in each process.")
+    gradient_accumulation_steps: PositiveInt = Field(
+        1, description="Such batches for each optimizer step, in each process: the effective batch is all of them."
+    )
     mixed_precision: Precision = Field("no", description="The type of the computation; trained weights stay float32.")
     gradient_checkpointing: bool = Field(default=False, description="Less memory for about a third more time.")
     gradient_checkpointing_interval: PositiveInt = Field(

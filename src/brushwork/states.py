@@ -40,6 +40,7 @@ def save(trainer: Trainer, run: RunFolder, index: int) -> None:
         "warnings": trainer.warnings,
         "base": trainer.family.fingerprint,
         "data": trainer.data.fingerprint,
+        "step_size": trainer.step_size,
     }
     checkpoints.save(folder(run) / str(index), state)
     checkpoints.keep(folder(run), trainer.config.train.checkpoints_total_limit)
@@ -49,7 +50,7 @@ def restore(trainer: Trainer, run: RunFolder) -> int:
     """Load the newest checkpoint of a run, if any; return the number of steps done.
 
     Raises:
-        ModelError: The base or the data are not those that the run began with.
+        ModelError: The base, the data or the effective batch are not those that the run began with.
     """
     import torch
 
@@ -67,6 +68,13 @@ def restore(trainer: Trainer, run: RunFolder) -> int:
                 f"cannot go on exactly. Start a new run, or put the {what} back."
             )
             raise ModelError(message)
+    then = state.get("step_size", trainer.step_size)
+    if then != trainer.step_size:
+        message = (
+            f"{run.path}: a step of this run is {then} pictures, but it would be {trainer.step_size} now (batch size x "
+            f"accumulation x processes). Go on with `brushwork train --resume`, which sees to it."
+        )
+        raise ModelError(message)
     with torch.no_grad():
         for name, parameter in trainer.named.items():
             parameter.copy_(state["trained"][name])

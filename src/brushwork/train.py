@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from brushwork import batches, encoding, execution, families, memory, optim, prior, processes, states
-from brushwork.devices import resolve_device, resolve_dtype
+from brushwork.devices import resolve_dtype
 from brushwork.errors import ConfigError
 from brushwork.runs import replacing
 from brushwork.seeds import derive
@@ -77,8 +77,7 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     Raises:
         UserError: Something in the configuration, the data or the base does not fit.
     """
-    world = processes.join()
-    device = world.device(resolve_device(config.train.device))
+    device = processes.join().device(config.train.device)
     dtype = resolve_dtype(config.train.mixed_precision, device)
     source = config.data.build()
     method: Method = config.method.build()
@@ -98,14 +97,14 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     )
     config = _resolved(config, family)
     _check(config, family, objective)
-    with world.main_first():  # by the base as it is, before anything changes it
-        drawn = prior.prepare(config, family, method, draw=encode)
+    drawn = prior.prepare(config, family, method, draw=encode)  # by the base as it is, before anything changes it
     objective_prepare = getattr(objective, "prepare", None)
     if objective_prepare is not None:
         objective_prepare(family)
     groups = method.attach(family, config.seed)
     execution.arrange(family.denoiser, config.train)
     data = prior.mix(encoding.read(source, config.data, config.seed), drawn)  # type: ignore[arg-type]
+    processes.join().same(configuration=config.model_dump_json(), base=family.fingerprint, data=data.fingerprint)
     trained = method.trains & {"text_encoder", "embeddings"}
     encoder = encoding.Encoder(config, family, data, text_is_trained=bool(trained), device=device)
     encoded = encoder.fill() if encode else {}
@@ -304,9 +303,8 @@ class Trainer:
         for module in (self.family.denoiser, *self.family.text_encoders.values()):
             module.eval()
         with torch.no_grad(), self.averaged():
-            for number, batch in enumerate(batches.held_out_batches(self.encoder, self.config)):
-                if number % self.world.size == self.world.rank:
-                    losses += self.losses(batch).tolist()
+            for batch in self.world.share(batches.held_out_batches(self.encoder, self.config)):
+                losses += self.losses(batch).tolist()
         every = list(itertools.chain(*self.world.exchange(losses)))
         return statistics.fmean(every) if every else None
 

@@ -116,7 +116,8 @@ def print_json(value: object) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return the exit code."""
     try:
-        outcome = cli.main(arguments, prog_name="brushwork", standalone_mode=False)
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        outcome = cli.main(given, prog_name="brushwork", standalone_mode=False, obj=given)
         sys.stdout.flush()
     except BrushworkError as error:
         return _fail(str(error), error.exit_code)

@@ -20,11 +20,15 @@ from brushwork.cli import json_option, print_json
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="The run folder; default: below runs/.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, from its own configuration.")
 @click.option(
-    "--processes", type=click.IntRange(min=1), help="Train with so many processes on this machine, a GPU or some cores each."
+    "--processes",
+    type=click.IntRange(min=1),
+    help="Train with so many processes on this machine, a GPU or some cores each.",
 )
 @click.option("--dry-run", is_flag=True, help="Check everything, print the resolved configuration and the plan, stop.")
 @json_option
+@click.pass_obj
 def command(
+    arguments: list[str],
     recipe_and_overrides: tuple[str, ...],
     method: str | None,
     base: str | None,
@@ -49,12 +53,12 @@ def command(
     """  # noqa: D301  (click wants a backspace, not a backslash)
     from brushwork import api, config
     from brushwork.errors import UserError
-    from brushwork.processes import launched
+    from brushwork.launch import launched
     from brushwork.runs import check_free
 
     if resume:
         _refuse_others(recipe_and_overrides, method, base, data, steps, seed, preserve or None, out)
-        with launched(processes):
+        with launched(processes, arguments):
             run = api.resume(str(out))
         _finish(run, as_json=as_json)
         return
@@ -75,9 +79,10 @@ def command(
     if out is not None:
         check_free(out)
     if dry_run:
-        _plan(resolved, as_json=as_json)
+        with launched(processes, arguments):
+            _plan(resolved, as_json=as_json)
         return
-    with launched(processes):
+    with launched(processes, arguments):
         run = api.train(resolved, out=out)
     _finish(run, as_json=as_json)
 
@@ -95,9 +100,11 @@ def _refuse_others(*given: object) -> None:
 
 
 def _plan(resolved: object, *, as_json: bool) -> None:
-    from brushwork import api, config
+    from brushwork import api, config, processes
 
     plan = api.plan(resolved)  # type: ignore[arg-type]
+    if processes.rank():
+        return
     if as_json:
         print_json({"config": plan.config.model_dump(mode="json"), "plan": plan.facts})
         return
@@ -107,9 +114,12 @@ def _plan(resolved: object, *, as_json: bool) -> None:
 
 
 def _finish(run: object, *, as_json: bool) -> None:
+    from brushwork import processes
     from brushwork.runs import RunFolder
 
     assert isinstance(run, RunFolder)
+    if processes.rank():
+        return
     report = run.path / "report.html"
     if as_json:
         print_json({"run": str(run.path), "report": str(report), "record": run.record, "metrics": run.metrics})
