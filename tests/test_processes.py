@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from brushwork import api, cli, launch, processes
+from brushwork import api, checkpoints, cli, launch, processes
 from brushwork import config as configs
 from brushwork.errors import ConfigError, DataError, UserError
 from brushwork.runs import RunFolder
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PATIENCE = 120.0
-STEPS = 8
+STEPS = 30
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     ["brushwork.train", "diffusers.loaders", "peft", "transformers.models.clip.modeling_clip", "torch.distributed"]
@@ -147,12 +147,13 @@ def carry_on(path: str) -> int:
     return cli.run(arguments)
 
 
-def stop_when(ranks: list[Any], run: RunFolder, at: int, rank: int, number: int) -> list[int | None]:
-    """Send one process a signal after a step."""
-    began = time.monotonic()
-    while len(run.steps()) < at and ranks[0].is_alive():
+def stop_soon(run: RunFolder, log: Path, rank: int, number: int) -> list[int | None]:
+    """Go on with a run by two processes and send one of them a signal when a step is done."""
+    done, began = len(run.steps()), time.monotonic()
+    ranks = start(log, carry_on, str(run.path))
+    while len(run.steps()) <= done and ranks[0].is_alive():
         assert time.monotonic() - began < PATIENCE
-        time.sleep(0.001)
+        time.sleep(0.005)
     os.kill(ranks[rank].pid, number)
     return finish(ranks)
 
@@ -165,17 +166,15 @@ def test_a_killed_process_ends_the_other_and_the_run_goes_on(tiny_sd: Path, tiny
     run = RunFolder.create(configs.load(tree), tmp_path / "run")
     run.update(effective_batch=4)  # begun by two processes
 
-    assert stop_when(start(tmp_path, carry_on, str(run.path)), run, 1, 1, signal.SIGINT) == [130, 130]
-    assert states_of(run)[-1] == len(run.steps())
+    assert stop_soon(run, tmp_path, 1, signal.SIGINT) == [130, 130]
     assert run.record["status"] == "stopped"
+    assert checkpoints.latest(run.path / "checkpoints") == run.path / "checkpoints" / str(len(run.steps()))
 
-    codes = stop_when(start(tmp_path, carry_on, str(run.path)), run, 3, 1, signal.SIGKILL)
-    assert codes == [1, -signal.SIGKILL]
+    assert stop_soon(run, tmp_path, 1, signal.SIGKILL) == [1, -signal.SIGKILL]
     assert "One of the 2 processes of this run is gone" in run.record["failure"]
     assert run.record["processes"] == 2
 
-    codes = stop_when(start(tmp_path, carry_on, str(run.path)), run, 5, 0, signal.SIGKILL)
-    assert codes == [-signal.SIGKILL, 1]
+    assert stop_soon(run, tmp_path, 0, signal.SIGKILL) == [-signal.SIGKILL, 1]
     assert messages(tmp_path)[1] == []
     assert len(run.steps()) < STEPS
 
@@ -189,10 +188,6 @@ def test_a_killed_process_ends_the_other_and_the_run_goes_on(tiny_sd: Path, tiny
     weights = {path.relative_to(whole.weights): path.read_bytes() for path in whole.weights.rglob("*.safetensors")}
     assert weights
     assert all((run.weights / path).read_bytes() == written for path, written in weights.items())
-
-
-def states_of(run: RunFolder) -> list[int]:
-    return sorted(int(each.name) for each in (run.path / "checkpoints").glob("[0-9]*"))
 
 
 def break_in_the_other(tree: dict[str, Any], how: str) -> int:

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from brushwork import __version__, processes
+from brushwork import __version__
 from brushwork.errors import BrushworkError, nearest
 
 if TYPE_CHECKING:
@@ -152,6 +152,8 @@ def main() -> NoReturn:
 
 
 def _fail(message: str, code: int) -> int:
+    from brushwork import processes
+
     if not processes.rank():  # what goes wrong in another process, or in all, is said by the main one
         click.echo(f"error: {message.removeprefix('error: ')}", err=True)
     return code

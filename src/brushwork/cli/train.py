@@ -52,39 +52,37 @@ def command(
     brushwork train --resume --out runs/2026-11-21-lora-1a2b
     """  # noqa: D301  (click wants a backspace, not a backslash)
     from brushwork import api, config
-    from brushwork.errors import UserError
     from brushwork.launch import launched
     from brushwork.runs import check_free
 
     if resume:
         _refuse_others(recipe_and_overrides, method, base, data, steps, seed, preserve or None, out)
         with launched(processes, arguments):
-            run = api.resume(str(out))
-        _finish(run, as_json=as_json)
+            _finish(api.resume(str(out)), as_json=as_json)
         return
+    recipe, overrides = _split(recipe_and_overrides)
+    resolved = config.load(
+        recipe, method=method, overrides=overrides, base=base, data=data, seed=seed,
+        preserve={} if preserve else None,
+        train=None if steps is None else {"max_train_steps": steps},
+    )  # fmt: skip
+    if out is not None:
+        check_free(out)
+    with launched(processes, arguments):
+        if dry_run:
+            _plan(resolved, as_json=as_json)
+        else:
+            _finish(api.train(resolved, out=out), as_json=as_json)
+
+
+def _split(recipe_and_overrides: tuple[str, ...]) -> tuple[str | None, list[str]]:
+    from brushwork.errors import UserError
+
     recipes = [each for each in recipe_and_overrides if "=" not in each]
     if len(recipes) > 1:
         message = f"One recipe at a time: {' and '.join(recipes)} were given. Other keys are written key.path=value."
         raise UserError(message)
-    resolved = config.load(
-        recipes[0] if recipes else None,
-        method=method,
-        overrides=[each for each in recipe_and_overrides if "=" in each],
-        base=base,
-        data=data,
-        seed=seed,
-        preserve={} if preserve else None,
-        train=None if steps is None else {"max_train_steps": steps},
-    )
-    if out is not None:
-        check_free(out)
-    if dry_run:
-        with launched(processes, arguments):
-            _plan(resolved, as_json=as_json)
-        return
-    with launched(processes, arguments):
-        run = api.train(resolved, out=out)
-    _finish(run, as_json=as_json)
+    return recipes[0] if recipes else None, [each for each in recipe_and_overrides if "=" in each]
 
 
 def _refuse_others(*given: object) -> None:
