@@ -247,8 +247,8 @@ def load_clip(judge: str, *, device: str = "cpu", key: str = "validation.judge")
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoTokenizer, CLIPImageProcessorPil
 
-    place = str(MINI_CLIP) if judge == "mini-clip" else str(Path(judge).expanduser()) if _is_path(judge) else judge
-    if _is_path(place) and not (Path(place) / "config.json").is_file():
+    place = str(MINI_CLIP) if judge == "mini-clip" else str(Path(judge).expanduser()) if is_path(judge) else judge
+    if is_path(place) and not (Path(place) / "config.json").is_file():
         message = f"{key}: {judge!r} is not a model folder (no config.json in {place!r})."
         raise ModelError(message)
     try:
@@ -271,7 +271,7 @@ def load_clip(judge: str, *, device: str = "cpu", key: str = "validation.judge")
         message = f"{key}: {judge!r} lacks weights: {listing(lacking)}."
         raise ModelError(message)
     model = model.eval().requires_grad_(requires_grad=False).to(device)
-    return Clip(judge, _hash_weights(model), _hash_json(processor.to_dict()), model, processor, tokenizer)
+    return Clip(judge, hash_weights(model), hash_json(processor.to_dict()), model, processor, tokenizer)
 
 
 def _model(place: str) -> tuple[Any, list[str]]:
@@ -283,11 +283,13 @@ def _model(place: str) -> tuple[Any, list[str]]:
     return model, sorted(loading["missing_keys"])
 
 
-def _is_path(judge: str) -> bool:
-    return judge.startswith((".", "/", "~")) or Path(judge).is_dir()
+def is_path(name: str) -> bool:
+    """Return whether a model's name is a path and not a hub id."""
+    return name.startswith((".", "/", "~")) or Path(name).is_dir()
 
 
-def _hash_weights(model: Any) -> str:
+def hash_weights(model: Any) -> str:
+    """Return a hash of all weights of a torch module."""
     digest = hashlib.blake2b(digest_size=8)
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -295,6 +297,7 @@ def _hash_weights(model: Any) -> str:
     return digest.hexdigest()
 
 
-def _hash_json(value: dict[str, Any]) -> str:
+def hash_json(value: dict[str, Any]) -> str:
+    """Return a hash of a value that JSON can hold; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
