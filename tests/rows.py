@@ -92,7 +92,7 @@ REFUSED: dict[tuple[str, str, str], str] = {
         [("*", "pairs", objective) for objective in ("clip", "consistency", "denoising")], "no use for the rejected"
     ),
     **dict.fromkeys([("*", source, "dpo") for source in ("captioned", "dreambooth", "templated")], "preference pairs"),
-    **dict.fromkeys([(each, "*", "consistency") for each in ("pivotal", "textual_inversion")], "changes what they mean"),
+    **dict.fromkeys([(each, "*", "consistency") for each in ("pivotal", "textual_inversion")], "what they mean"),
 }
 """Cells that make no sense, ``*`` standing for any name, with what brushwork says to them.
 
