@@ -45,7 +45,10 @@ def stages(hours: float) -> tuple[Stage, ...]:
         Stage("export", ("export",)),
         Stage("clip", ("clip", "--minutes", "15")),
         Stage("export-clip", ("clip", "--export")),
-        Stage("judge", ("judge", "--minutes", "5")),
+        Stage("captioner", ("captioner", "--minutes", "15")),
+        Stage("captioner-all", ("captioner", "--minutes", "3", "--everything")),
+        Stage("export-captioner", ("captioner", "--export")),
+        Stage("judge", ("judge", "--minutes", "8")),
         Stage("card", ("card",)),
     )
 
