@@ -44,6 +44,8 @@ def save_pipeline(
     nets = (net.to("cpu", torch.float16, memory_format=torch.contiguous_format) for net in (vae, text_encoder, unet))
     pipeline_of(*nets).save_pretrained(folder, safe_serialization=True)
     load_in_single_precision(folder / "text_encoder" / "config.json")
+    for part in ("unet", "vae"):
+        forget_origin(folder / part / "config.json")
 
 
 def load_in_single_precision(config_path: Path) -> None:
@@ -52,6 +54,15 @@ def load_in_single_precision(config_path: Path) -> None:
 
     config = json.loads(config_path.read_text())
     config["dtype"] = "float32"
+    config_path.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def forget_origin(config_path: Path) -> None:
+    """Remove from a diffusers config the folder that the net was loaded from."""
+    import json
+
+    config = json.loads(config_path.read_text())
+    config.pop("_name_or_path", None)
     config_path.write_text(json.dumps(config, indent=2) + "\n")
 
 
