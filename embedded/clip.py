@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from embedded import tokenizer as tokenizers
-from embedded.captions import caption
+from embedded.captions import article, caption
 from embedded.classes import THINGS
 from embedded.paths import ASSETS, WORK
 from embedded.scenes import Scene, random_scene
@@ -210,8 +210,6 @@ def accuracy(model: "CLIPModel", first: int = len(THINGS)) -> dict[str, list[flo
     """Return top-1 and top-5 of all classes on unseen renderings of one of the `first` things, per manner and grey."""
     import torch
 
-    from embedded.captions import article
-
     tokenizer = tokenizers.load()
     texts = [f"a picture of {article(t.noun)}{t.noun}" for t in THINGS]
     tokens = tokenizer(texts, padding=True, return_tensors="pt").to(device())
@@ -231,6 +229,25 @@ def accuracy(model: "CLIPModel", first: int = len(THINGS)) -> dict[str, list[flo
 
     result = {kind: top(batch[kinds == kind], truth[kinds == kind]) for kind in ("colour", "engraving", "pencil")}
     result["greyscale"] = top(grey[kinds == "colour"], truth[kinds == "colour"])
+    return result
+
+
+def manners(model: "CLIPModel", count: int = 200) -> dict[str, float]:
+    """Return how often, of the three texts with the right thing, the one with the right manner fits a picture best."""
+    import torch
+
+    tokenizer, (pixels, scenes, kinds) = tokenizers.load(), load("test")
+    forms = {"colour": "a picture of {}", "engraving": "{}, old ink engraving", "pencil": "{}, soft pencil drawing"}
+    texts = [form.format(article(t.noun) + t.noun) for t in THINGS for form in forms.values()]
+    result = {}
+    for place, kind in enumerate(forms):
+        rows = [n for n, scene in enumerate(scenes) if kinds[n] == kind and len(scene.items) == 1][:count]
+        values = (torch.from_numpy(pixels[rows]).permute(0, 3, 1, 2).float() / 255 - MEAN[0]) / DEVIATION[0]
+        tokens = tokenizer(texts, padding=True, return_tensors="pt")
+        with torch.no_grad():
+            logits = model(input_ids=tokens.input_ids, pixel_values=values).logits_per_image.view(len(rows), -1, 3)
+        best = logits[range(len(rows)), [scenes[n].items[0].thing for n in rows]].argmax(1)
+        result[kind] = round((best == place).float().mean().item(), 3)
     return result
 
 
