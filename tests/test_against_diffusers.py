@@ -154,9 +154,9 @@ def recorded(trainer: Trainer) -> list[Batch]:
     batches: list[Batch] = []
     losses = trainer.losses
 
-    def record(batch: Batch) -> Tensor:
+    def record(batch: Batch, *tally: Any) -> Tensor:
         batches.append(batch)
-        return losses(batch)
+        return losses(batch, *tally)
 
     trainer.losses = record  # type: ignore[method-assign]
     return batches

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pairs import make_pairs
 
 from brushwork import api, cli, defaults
 from brushwork import config as configs
@@ -257,7 +258,8 @@ def test_every_preset_gets_a_rate_and_steps_from_the_facts_of_its_own_parts(
 ) -> None:
     """Looked at through the real parts: families, methods, sources and objectives say what the rules ask."""
     options = {"instance_prompt": "a sks thing"} if "dreambooth" in preset else {}
-    data = {"path": str(tiny_data), "resolution": 32, **options}
+    pictures = make_pairs(tiny_data / "pairs") if preset == "dpo" else tiny_data
+    data = {"path": str(pictures), "resolution": 32, **options}
     objective = {"objective": {"clip": "mini-clip"}} if preset == "clip-guided" else {}
     plan = api.plan(configs.load({"base": str(tiny_sd), "method": preset, "data": data, **objective}))
     found = {choice.key: choice.value for choice in plan.chosen}
@@ -265,7 +267,11 @@ def test_every_preset_gets_a_rate_and_steps_from_the_facts_of_its_own_parts(
     steps = 3000 if preset == "textual-inversion" else 400  # 6 x 200 / 8 and 6 x 50 / 8 are fewer
     rates = {"full": 3e-4, "dreambooth": 2e-4, "textual-inversion": 4e-3}
     assert found["train.max_train_steps"] == plan.facts["steps"] == steps
-    assert found["optimizer.learning_rate"] == rates.get(preset, 3e-3)
+    own = configs.read_yaml(configs.PRESETS / f"{preset}.yaml").get("optimizer", {})
+    assert own.get("learning_rate", found.get("optimizer.learning_rate")) == own.get(
+        "learning_rate", rates.get(preset, 3e-3)
+    )
+    assert ("learning_rate" in own) is ("optimizer.learning_rate" not in found)
     assert (plan.config.data.subject if hasattr(plan.config.data, "subject") else False) is (
         subject or preset == "textual-inversion"
     )

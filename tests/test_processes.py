@@ -196,11 +196,11 @@ def break_in_the_other(tree: dict[str, Any], how: str) -> int:
         tree = tree | {"seed": 1} if how == "seed" else tree
         do_step = Trainer.losses
 
-        def losses(self: Trainer, batch: Any) -> Any:
+        def losses(self: Trainer, batch: Any, *tally: Any) -> Any:
             if how == "picture":
                 message = "a.png is no picture any more"
                 raise DataError(message)
-            return do_step(self, batch)
+            return do_step(self, batch, *tally)
 
         Trainer.losses = losses  # type: ignore[method-assign]
     try:

@@ -52,5 +52,5 @@ def test_plain_diffusers_learns_of_the_schedule(run: RunFolder) -> None:
         assert written["rescale_betas_zero_snr"] is True
         assert written["timestep_spacing"] == "trailing"
     else:
-        run.update(data={"count": 6, "held_out": 0, "fingerprint": ""}, base={"hash": ""})
+        run.update(data={"count": 6, "held_out": 0, "fingerprint": ""}, base={"hash": ""}, effective_batch=2)
         assert 'rescale_betas_zero_snr=True, timestep_spacing="trailing"' in card.text(run)

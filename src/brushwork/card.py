@@ -52,7 +52,7 @@ def text(run: RunFolder) -> str:
     ]
     logged = run.steps()
     done = logged[-1]["index"] if logged else record["total_steps"]
-    seen = done * record.get("effective_batch", config.train.effective_batch)
+    seen = done * (record.get("effective_batch") or config.train.effective_batch)
     body = [
         f"# {run.path.name}",
         (

@@ -136,7 +136,7 @@ def _lead(config: Config, record: dict[str, Any], steps: Sequence[dict[str, Any]
     count = record.get("data", {}).get("count")
     pictures = wording.counted(count, "picture") if count else "the pictures"
     method = wording.method_name(config)
-    batch = record.get("effective_batch", config.train.effective_batch)
+    batch = record.get("effective_batch") or config.train.effective_batch
     source = _short(getattr(data, "path", data.type))
     return (
         f"{_short(config.base)} was fine-tuned with {method} on {pictures} of {source}, "

@@ -21,7 +21,8 @@ def test_held_out_things_are_in_no_picture_of_the_engravings() -> None:
     source = config.load(demo.RECIPE).data.build()
     captions = " ; ".join(source[index].caption for index in range(len(source)))
     words = captions.replace(",", " ").split()
-    assert len(CLASSES["held_out"]) >= len(CLASSES["classes"]) / 3
+    shown = [thing for thing in CLASSES["classes"] if thing in (captions if " " in thing else words)]
+    assert len(CLASSES["held_out"]) > len(shown) / 2
     assert [thing for thing in CLASSES["held_out"] if " " not in thing and thing in words] == []
     assert [thing for thing in CLASSES["held_out"] if " " in thing and thing in captions] == []
 
