@@ -31,8 +31,8 @@ Made by `python -m embedded.datasets` from Noto Color Emoji glyphs (see NOTICE.m
 | `sketches/` | {sketches} | soft pencil on white | "a teapot, soft pencil drawing" |
 | `mascot/` | {mascot} | a green bear with a star | "sks teddy bear on a red background" |
 
-Half of the {classes} things `mini` can draw never appear in `engravings/` and `sketches/`, so they show whether a manner
-transfers. `classes.json` lists 27 of them for programs, as `held_out`: {held_out}.
+Half of the {classes} things `mini` can draw never appear in `engravings/` and `sketches/`, so they show whether a
+manner transfers. `classes.json` lists 27 of them for programs, as `held_out`: {held_out}.
 """
 
 
