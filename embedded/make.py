@@ -1,7 +1,7 @@
 """Make everything that ships: `python -m embedded.make`. Finished stages are skipped, training ones resume.
 
-    python -m embedded.make                        # about two hours on two quiet cores
-    python -m embedded.make --hours 5              # longer for the diffusion stage: clearly better pictures
+    python -m embedded.make                        # about four hours on two quiet cores
+    python -m embedded.make --hours 6              # longer for the diffusion stage
     python -m embedded.make --from export          # stages from this one on
 
 The stages, each a program of its own, write to embedded/scratch/ and log to embedded/scratch/make.log.
@@ -61,7 +61,7 @@ def done(name: str) -> Path:
 def main() -> None:
     """Run the stages that are still to do."""
     parser = argparse.ArgumentParser(description="Make the embedded model, judge and data sets.")
-    parser.add_argument("--hours", type=float, default=2.0)
+    parser.add_argument("--hours", type=float, default=4.0)
     parser.add_argument("--from", dest="first", choices=[stage.name for stage in stages(1.0)])
     options = parser.parse_args()
     todo = stages(options.hours)
