@@ -261,30 +261,27 @@ def train(minutes: float, threads: int, batch: int, lr: float, *, everything: bo
             print(f"{time.process_time() - start:6.0f}s step {step} seen {seen} loss {mean:.3f}", flush=True)
             torch.save({"captioner": model.state_dict(), "seen": seen}, path)
     torch.save({"captioner": model.state_dict(), "seen": seen}, path)
-    print(json.dumps(accuracy(model.cpu().eval()), indent=1))
+    print(json.dumps(accuracy(model.cpu().eval(), apart=not everything), indent=1))
 
 
-def accuracy(model: "BlipForConditionalGeneration") -> dict[str, dict[str, float]]:
-    """Return how often unseen renderings get the thing (all things), its background, manner, or the whole caption.
+def accuracy(model: "BlipForConditionalGeneration", *, apart: bool = False) -> dict[str, dict[str, float]]:
+    """Return how often unseen renderings get the thing, both of a pair, background, manner, or the whole caption.
 
-    By manner; `apart` are engravings and sketches of things whose like it has never seen drawn so.
+    By manner; with `apart`, engravings and sketches of the things held apart are groups of their own.
     """
     import torch
 
     words = tokenizer()
     pixels, scenes, manners = load("test")
     pictures = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 255
-    colour = [n for n, manner in enumerate(manners) if manner == "colour"]
+    rows: dict[str, list[int]] = {"colour": [], "engraving": [], "pencil": []}
+    for n, manner in enumerate(manners):
+        strange = apart and manner != "colour" and APART & {item.thing for item in scenes[n].items}
+        rows.setdefault(f"{manner}, held apart" if strange else manner, []).append(n)
     groups: dict[str, tuple[str, list[int], Any]] = {
-        f"{manner}{' apart' if apart else ''}": (
-            manner,
-            [n for n, kind in enumerate(manners) if kind == manner
-             and (manner == "colour" or apart == bool(APART & {item.thing for item in scenes[n].items}))],
-            lambda x: x,
-        )
-        for manner in ("colour", "engraving", "pencil")
-        for apart in ((False,) if manner == "colour" else (False, True))
-    } | {"grey": ("grey", colour[:600], greyed), "outline": ("outline", colour[:600], outlined)}  # fmt: skip
+        name: (name.partition(",")[0], some, lambda pixels: pixels) for name, some in rows.items()
+    }
+    groups |= {"grey": ("grey", rows["colour"][:600], greyed), "outline": ("outline", rows["colour"][:600], outlined)}
     result = {}
     for name, (manner, rows, change) in groups.items():
         said = []
@@ -301,7 +298,7 @@ def accuracy(model: "BlipForConditionalGeneration") -> dict[str, dict[str, float
         scores = {
             "thing": np.mean([right for right, one in zip(things, single, strict=True) if one]),
             "both of a pair": np.mean([right for right, one in zip(things, single, strict=True) if not one]),
-            "manner": np.mean([_manner_of(text) == manner for text in said]),
+            "manner": np.mean([manner_of(text) == manner for text in said]),
             "whole": np.mean([text == described(scenes[n], manner) for n, text in zip(rows, said, strict=True)]),
         }
         if manner == "colour":
@@ -312,7 +309,8 @@ def accuracy(model: "BlipForConditionalGeneration") -> dict[str, dict[str, float
     return result
 
 
-def _manner_of(text: str) -> str:
+def manner_of(text: str) -> str:
+    """Return the manner that a caption names."""
     return next((manner for manner, start in SAYS.items() if start and text.startswith(start)), "colour")
 
 

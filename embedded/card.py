@@ -96,23 +96,21 @@ def figures(*, quick: bool) -> dict[str, Any]:
 
 
 def table(measured: dict[str, Any]) -> str:
-    """Return the figures as lines of a markdown table."""
-    rows = ["| measure | value |", "|---|---|"]
-    for name, values in measured.items():
-        rows += [f"| {name}: {what} | {_value(value)} |" for what, value in _leaves(values)]
-    return "\n".join(rows)
+    """Return the figures as a markdown table, one row for each group of them."""
+    rows = [f"| {name} | {value} |" for name, value in _rows(measured)]
+    return "\n".join(["| measure | value |", "|---|---|", *rows])
 
 
-def _leaves(values: Any, *path: str) -> Iterator[tuple[str, Any]]:
-    """Yield each figure below a value with the words that lead there."""
-    if not isinstance(values, dict):
-        yield ", ".join(path), values
-        return
-    if values and all(isinstance(each, int) and not isinstance(each, bool) for each in values.values()):
-        yield ", ".join(path), ", ".join(f"{name} {count}" for name, count in values.items())
-        return
+def _rows(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the name of each innermost group with its figures in one line."""
+    plain = {name: value for name, value in values.items() if not isinstance(value, dict)}
+    if above and plain:
+        yield above, ", ".join(f"{name} {_value(value)}" for name, value in plain.items())
+    elif plain:
+        yield from ((name, _value(value)) for name, value in plain.items())
     for name, value in values.items():
-        yield from _leaves(value, *path, name)
+        if isinstance(value, dict):
+            yield from _rows(value, f"{above}: {name}" if above else name)
 
 
 def _value(value: Any) -> str:

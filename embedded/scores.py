@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from brushwork.captioners import load_captioner
 from numpy.typing import NDArray
 from PIL import Image
 
 from embedded import grids
+from embedded.captioner import manner_of
 from embedded.captions import article
 from embedded.classes import BACKGROUNDS, HELD_OUT, THINGS
 from embedded.judge import background_of, load_judge, log_shares, on_renderings, ranks, top
@@ -78,6 +80,7 @@ def things(by: Judged) -> dict[str, object]:
         "top-1": top(found)[0],
         "top-5": top(found)[1],
         "background": share([background_of(p) == colour for p, colour in zip(pictures, grounds, strict=True)]),
+        "captioned as": said_of(pictures, answers),
         "missed": {THINGS[thing].noun: int(times) for times, thing in sorted(missed, reverse=True) if times},
     }
 
@@ -136,9 +139,9 @@ def in_relation(judge: "nn.Module", pictures: Pictures, asked: list[tuple[int, i
     other_way = shares[rows, 0, second] + shares[rows, 1, first]
     return {
         "pictures": len(asked),
-        "both, top-1": share((found < 1).all(1)),
-        "both, top-5": share((found < 5).all(1)),
-        "one of them, top-5": share((found < 5).any(1)),
+        "both top-1": share((found < 1).all(1)),
+        "both top-5": share((found < 5).all(1)),
+        "either top-5": share((found < 5).any(1)),
         "order": share((asked_way > other_way).numpy()),
     }
 
@@ -166,9 +169,22 @@ def engravings(by: Judged) -> dict[str, object]:
         "pictures": len(prompts),
         "seconds of training": round(run.record["seconds"]["train"]),
         "top-1, top-5": top(ranks(log_shares(by.judge, pictures), answers)),
-        "the base's, top-1, top-5": top(ranks(log_shares(by.judge, base), answers)),
-        "engraved renderings (ceiling)": top(ranks(log_shares(by.judge, real), answers)),
+        "the base's top-1, top-5": top(ranks(log_shares(by.judge, base), answers)),
+        "engraved renderings' top-1, top-5": top(ranks(log_shares(by.judge, real), answers)),
         "saturation before, after": [round(saturation(some), 3) for some in (base, pictures)],
+        "captioned as": said_of(pictures, answers),
+        "the base's captioned as": said_of(base, answers),
+    }
+
+
+def said_of(pictures: Pictures, answers: list[int]) -> dict[str, float]:
+    """Return the shares in which mini-captioner names the thing, engraving as the manner, and any drawn manner."""
+    said = load_captioner("mini-captioner").describe([Image.fromarray(p) for p in pictures])
+    manners = [manner_of(text) for text in said]
+    return {
+        "thing": share([f" {THINGS[n].noun} " in f" {text} " for n, text in zip(answers, said, strict=True)]),
+        "engraving": share([manner == "engraving" for manner in manners]),
+        "drawn in some manner": share([manner != "colour" for manner in manners]),
     }
 
 
