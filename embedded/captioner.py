@@ -3,7 +3,7 @@
     python -m embedded.captioner --minutes 15    # goes on from scratch/captioner.pt
     python -m embedded.captioner --export        # writes the package's mini-captioner/
 
-A BLIP of two million parameters with 300 words. Its eyes start as mini-clip's. Captions are short and of one form:
+A BLIP of two million parameters with 217 tokens. Its eyes start as mini-clip's. Captions are short and of one form:
 
     a small red dog on a blue background · a cat to the left of a pizza on a white background
     an engraving of a dog · a pencil sketch of a dog · a drawing of a dog · a black and white picture of a dog

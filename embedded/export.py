@@ -44,6 +44,8 @@ def save_pipeline(
     nets = (net.to("cpu", torch.float16, memory_format=torch.contiguous_format) for net in (vae, text_encoder, unet))
     pipeline_of(*nets).save_pretrained(folder, safe_serialization=True)
     load_in_single_precision(folder / "text_encoder" / "config.json")
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(0o644)  # diffusers writes them for the owner alone
     for part in ("unet", "vae"):
         forget_origin(folder / part / "config.json")
 
