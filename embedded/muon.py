@@ -12,23 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-
-ADAM_WORDS = ("embedding", "conv_in", "conv_out", "norm", "time_embedding")
-ATTENTION_WORDS = ("to_q", "to_k", "q_proj", "k_proj")  # large steps here saturate the softmax for good
-
-
-def orthogonalized(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """Return about U V^T of each matrix's singular value decomposition (Newton-Schulz, quintic; N x rows x columns)."""
-    a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices.bfloat16()
-    tall = x.size(1) > x.size(2)
-    if tall:
-        x = x.transpose(1, 2).contiguous()
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(steps):
-        gram = x @ x.transpose(1, 2)
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x.transpose(1, 2) if tall else x).float()
+from brushwork.muon import ATTENTION, ENDS, orthogonalized
 
 
 class Muon(torch.optim.Optimizer):
@@ -45,9 +29,9 @@ class Muon(torch.optim.Optimizer):
         """Split the parameters by their names and shapes."""
         matrices, attention, others = [], [], []
         for name, parameter in named:
-            if any(word in name for word in ATTENTION_WORDS):
+            if any(word in name for word in ATTENTION):
                 attention.append(parameter)
-            elif parameter.ndim < 2 or any(word in name for word in ADAM_WORDS):
+            elif parameter.ndim < 2 or any(word in name for word in ENDS):
                 others.append(parameter)
             else:
                 matrices.append(parameter)

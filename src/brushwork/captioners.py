@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brushwork.encoders import hash_json, hash_weights, is_path
+from brushwork.encoders import hash_json, hash_weights, is_path, pretrained
 from brushwork.errors import ModelError, listing
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def load_captioner(name: str, *, device: str = "cpu") -> Captioner:
         ModelError: It is not there, is incomplete, or is no captioner.
     """
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
+    from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
     place = str(MINI_CAPTIONER) if name == "mini-captioner" else str(Path(name).expanduser()) if is_path(name) else name
     if is_path(name) and not (Path(place) / "config.json").is_file():
@@ -87,7 +87,7 @@ def load_captioner(name: str, *, device: str = "cpu") -> Captioner:
         if kind not in KINDS:
             message = f"captioner: {name!r} is a {kind!r} model; a captioner is one of {', '.join(KINDS)}."
             raise ModelError(message)
-        model, lacking = _model(place)
+        model, lacking = pretrained(AutoModelForImageTextToText, place)
         # Pinned to Pillow, as the judge is: captions must not depend on torchvision's presence.
         processor = AutoImageProcessor.from_pretrained(place, backend="pil")
         tokenizer = AutoTokenizer.from_pretrained(place)
@@ -103,12 +103,3 @@ def load_captioner(name: str, *, device: str = "cpu") -> Captioner:
         raise ModelError(message)
     model = model.eval().requires_grad_(requires_grad=False).to(device)
     return Captioner(name, hash_weights(model), hash_json(processor.to_dict()), model, processor, tokenizer)
-
-
-def _model(place: str) -> tuple[Any, list[str]]:
-    """Return the model and the names of weights that were not there (transformers would leave them random)."""
-    from transformers import AutoModelForImageTextToText
-
-    loaded: Any = AutoModelForImageTextToText.from_pretrained(place, output_loading_info=True)
-    model, loading = loaded
-    return model, sorted(loading["missing_keys"])

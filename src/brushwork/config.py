@@ -45,6 +45,14 @@ class PluginSettings(Settings):
     def build(self) -> Any:
         """Build what these settings describe."""
 
+    def _refuse_changed(self, because: str, apply: bool, *names: str) -> None:  # noqa: FBT001
+        """Refuse settings that would have no effect, for the validators of plug-ins."""
+        fields = type(self).model_fields
+        changed = [name for name in names if getattr(self, name) != fields[name].default]
+        if changed and not apply:
+            message = f"{because}, so {' and '.join(changed)} cannot apply"
+            raise ValueError(message)
+
 
 def _plugin(axis: registry.Axis) -> Any:
     """Annotate a field whose ``type`` key names a module of ``axis`` that validates the rest."""

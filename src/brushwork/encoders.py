@@ -245,7 +245,7 @@ def load_clip(judge: str, *, device: str = "cpu", key: str = "validation.judge")
         ModelError: It is not there, is incomplete, or is not a CLIP model.
     """
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoTokenizer, CLIPImageProcessorPil
+    from transformers import AutoConfig, AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
     place = str(MINI_CLIP) if judge == "mini-clip" else str(Path(judge).expanduser()) if is_path(judge) else judge
     if is_path(place) and not (Path(place) / "config.json").is_file():
@@ -256,7 +256,7 @@ def load_clip(judge: str, *, device: str = "cpu", key: str = "validation.judge")
         if kind != "clip":
             message = f"{key}: {judge!r} is a {kind!r} model; it must be a CLIP model."
             raise ModelError(message)
-        model, lacking = _model(place)
+        model, lacking = pretrained(CLIPModel, place)
         # Pinned to Pillow: torchvision resizes slightly differently, and numbers must not depend on its presence.
         processor = CLIPImageProcessorPil.from_pretrained(place)
         tokenizer = AutoTokenizer.from_pretrained(place)
@@ -274,11 +274,9 @@ def load_clip(judge: str, *, device: str = "cpu", key: str = "validation.judge")
     return Clip(judge, hash_weights(model), hash_json(processor.to_dict()), model, processor, tokenizer)
 
 
-def _model(place: str) -> tuple[Any, list[str]]:
-    """Return a CLIPModel and the names of the weights that were not there (transformers would leave them random)."""
-    from transformers import CLIPModel
-
-    loaded: Any = CLIPModel.from_pretrained(place, output_loading_info=True)
+def pretrained(kind: Any, place: str) -> tuple[Any, list[str]]:
+    """Return a transformers model and the names of weights that were not there (transformers leaves them random)."""
+    loaded: Any = kind.from_pretrained(place, output_loading_info=True)
     model, loading = loaded
     return model, sorted(loading["missing_keys"])
 

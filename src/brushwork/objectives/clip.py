@@ -93,14 +93,6 @@ class Config(PluginSettings):
         self._check_steps()
         return self
 
-    def _refuse_changed(self, because: str, apply: bool, *names: str) -> None:  # noqa: FBT001
-        """Refuse settings that would have no effect."""
-        fields = type(self).model_fields
-        changed = [name for name in names if getattr(self, name) != fields[name].default]
-        if changed and not apply:
-            message = f"{because}, so {' and '.join(changed)} cannot apply"
-            raise ValueError(message)
-
     def _check_steps(self) -> None:
         first, stop, trained = self.min_timestep, self.max_timestep, self.denoising
         if stop is not None and first >= stop:

@@ -85,14 +85,6 @@ class Config(PluginSettings):
         self._refuse_changed("timestep_sampling is uniform", sampled, "logit_mean", "logit_std")
         return self
 
-    def _refuse_changed(self, because: str, apply: bool, *names: str) -> None:  # noqa: FBT001
-        """Refuse settings that would have no effect."""
-        fields = type(self).model_fields
-        changed = [name for name in names if getattr(self, name) != fields[name].default]
-        if changed and not apply:
-            message = f"{because}, so {' and '.join(changed)} cannot apply"
-            raise ValueError(message)
-
     def build(self) -> Denoising:
         """Build the objective."""
         return Denoising(self)
