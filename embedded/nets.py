@@ -17,10 +17,14 @@ UNET_CHANNELS = (64, 96, 128)
 SCHEDULE: dict[str, Any] = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
-    "beta_end": 0.012,
+    "beta_end": 0.02,
     "beta_schedule": "scaled_linear",
     "prediction_type": "v_prediction",
+    "timestep_spacing": "trailing",
 }
+"""Of a 16 x 16 latent the mean survives sixteen times as much noise as one number: at Stable Diffusion's last level
+(beta_end 0.012) it stands 1.1 standard deviations out of the noise, so that the starting noise, and no prompt or
+fine-tune, would choose the colour of the ground. Here it is 0.25, and drawing begins at the last level (trailing)."""
 
 
 def text_config() -> dict[str, Any]:
@@ -75,7 +79,7 @@ def new_scheduler() -> "DDIMScheduler":
     from diffusers import DDIMScheduler
 
     return DDIMScheduler(
-        **SCHEDULE, steps_offset=1, timestep_spacing="leading", clip_sample=False, set_alpha_to_one=False
+        **SCHEDULE, steps_offset=1, clip_sample=False, set_alpha_to_one=False
     )
 
 
