@@ -74,6 +74,7 @@ SOURCES: dict[str, dict[str, Any]] = {
     "captioned": {},
     "dreambooth": SUBJECT,
     "pairs": {},
+    "prompts": {"images_per_prompt": 2},
     "templated": {"token": WORD},
 }
 OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -84,14 +85,20 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 }
 """The axes by their registered names, with what each plug-in needs besides its name."""
 
-MAKERS: dict[str, Callable[[Path], object]] = {"pairs": lambda folder: make_pairs(folder, text=f"the {WORD}")}
+MAKERS: dict[str, Callable[[Path], object]] = {
+    "pairs": lambda folder: make_pairs(folder, text=f"the {WORD}"),
+    "prompts": lambda file: file.write_text(f"a {WORD} cat\na {WORD} dog\n", "utf-8"),
+}
 """What writes the data of a source that does not read pictures with captions: ``"pairs": make_pairs``."""
 
 REFUSED: dict[tuple[str, str, str], str] = {
     **dict.fromkeys(
         [("*", "pairs", objective) for objective in ("clip", "consistency", "denoising")], "no use for the rejected"
     ),
-    **dict.fromkeys([("*", source, "dpo") for source in ("captioned", "dreambooth", "templated")], "preference pairs"),
+    **dict.fromkeys(
+        [("*", source, "dpo") for source in ("captioned", "dreambooth", "prompts", "templated")], "preference pairs"
+    ),
+    **dict.fromkeys([(method, "prompts", "*") for method in ("pivotal", "textual_inversion")], "cannot draw a word"),
     **dict.fromkeys([(each, "*", "consistency") for each in ("pivotal", "textual_inversion")], "what they mean"),
 }
 """Cells that make no sense, ``*`` standing for any name, with what brushwork says to them.

@@ -8,14 +8,14 @@ from brushwork.errors import ConfigError
 
 if TYPE_CHECKING:
     from brushwork.config import Config
-    from brushwork.values import Objective, Source
+    from brushwork.values import Method, Objective, Source
 
 
-def check(source: Source, config: Config, objective: Objective) -> None:
-    """Refuse masks and pairs that an objective has no use for, and data without the pairs that it needs.
+def check(source: Source, config: Config, method: Method, objective: Objective) -> None:
+    """Refuse masks and pairs that an objective has no use for, and data that lack what is needed.
 
     Raises:
-        ConfigError: One of these, or ``preserve`` beside pairs.
+        ConfigError: One of these, ``preserve`` beside pairs, or a new word that nobody has pictures of.
     """
     kind, data = config.objective.type, config.data.type
     paired = len(source) > 0 and "rejected" in source[0].extra
@@ -35,6 +35,11 @@ def check(source: Source, config: Config, objective: Objective) -> None:
         message = (
             f"preserve: the objective {kind} learns from pairs, and pictures of the base's own are none. Leave it out; "
             f"a larger objective.beta keeps the model nearer to the base."
+        )
+    elif hasattr(config.data, "drawings") and "embeddings" in method.trains:
+        message = (
+            f"data.type={data}: the base draws these pictures, and it cannot draw a word that {config.method.type} is "
+            f"to learn. Give pictures of what the word means: --data FOLDER"
         )
     else:
         return

@@ -1,7 +1,7 @@
 """Pictures that the base draws itself and is then trained on beside the data, so that it forgets less.
 
 The class images of DreamBooth (Ruiz et al. 2022, arXiv:2208.12242, section 3.2) and ``preserve``, which works with
-every method and source, are both a ``Prior``: prompts, a number, a weight.
+every method and source, are both a ``Prior``: prompts, a number, a weight. So are all data that are prompts alone.
 
     drawn = prepare(config, family, method)     # before the method is attached: the base draws what is missing
     data = mix(encoding.read(...), drawn)       # each part has an equal share of every epoch
@@ -103,14 +103,42 @@ def prepare(config: Config, family: Family, method: Method, *, draw: bool = True
         )
         raise ConfigError(message)
     every = [_look(config, family, each) for each in priors]
-    if draw and every:
-        world = join()
-        world.exchange()  # all have seen what is missing before anyone draws
-        for each in every:
-            _draw(config, family, each, world.local_share(each.missing))
-        world.exchange()
-        return [replace(each, missing=()) for each in every]
-    return every
+    return _draw_missing(config, family, every) if draw and every else every
+
+
+def draw_data(config: Config, family: Family, source: Source, *, draw: bool = True) -> tuple[Config, Source]:
+    """Let the base draw the data, where these are prompts alone; other configurations come back as they are.
+
+    The configuration that comes back says where the pictures lie.
+
+    Raises:
+        ConfigError: The folder holds pictures that were drawn by another base or with other settings, or a new word is
+            to be learnt, which the base cannot draw.
+    """
+    wish = getattr(config.data, "drawings", None)
+    if wish is None:
+        return config, source
+    prior: Prior = wish()
+    there = (
+        folders.pictures(list(folders.walk(Path(prior.folder)))) if prior.folder and Path(prior.folder).is_dir() else []
+    )
+    if any(not DRAWN.fullmatch(Path(each).name) for each in there):
+        message = f"data.folder: {prior.folder} has pictures of your own in it; name a folder for the base's alone."
+        raise ConfigError(message)
+    drawn = _look(config, family, prior)
+    if draw:
+        _draw_missing(config, family, [drawn])
+    data = config.data.model_copy(update={"folder": str(drawn.folder)})
+    return config.model_copy(update={"data": data}), data.build()
+
+
+def _draw_missing(config: Config, family: Family, every: Sequence[Drawn]) -> list[Drawn]:
+    world = join()
+    world.exchange()  # all have seen what is missing before anyone draws
+    for each in every:
+        _draw(config, family, each, world.local_share(each.missing))
+    world.exchange()
+    return [replace(each, missing=()) for each in every]
 
 
 def mix(data: Data, every: Sequence[Drawn]) -> Data:

@@ -105,7 +105,7 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     if verify is not None:
         verify()
     encoding.check_token(source, getattr(method, "token", None))
-    agreement.check(source, config, objective)
+    agreement.check(source, config, method, objective)
     import torch
 
     family = families.load(
@@ -116,6 +116,7 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
         device=device,
     )
     config = encoding.at_resolution(config, family)
+    config, source = prior.draw_data(config, family, source, draw=encode)
     drawn = prior.prepare(config, family, method, draw=encode)  # by the base as it is, before anything changes it
     objective_prepare = getattr(objective, "prepare", None)
     if objective_prepare is not None:
