@@ -43,6 +43,34 @@ def pictures(family: Family, requests: Sequence[Request], tell: Callable[[float]
     from brushwork import canvas
 
     first = requests[0]
+    check_channels(family)
+    scheduler = samplers.build(samplers.resolve(first.sampler), family.scheduler_config)
+    generators = [torch.Generator().manual_seed(each.seed) for each in requests]
+    with undisturbed(family):
+        timesteps = set_timesteps(scheduler, first, family)
+        start = canvas.start(family, scheduler, requests, generators, timesteps[:1])
+        texts = conditioning(family, requests)
+        latents = start.latents
+        for index, timestep in enumerate(timesteps):
+            inputs = scheduler.scale_model_input(latents, timestep)
+            predicted = _predict(family, inputs, timestep, texts, first)
+            latents = step(scheduler, predicted, timestep, latents, generators)
+            latents = start.keep(latents, scheduler, timesteps[index + 1 : index + 2])
+            tell((index + 1) / len(timesteps))
+        check_finite(latents, requests, "latents")
+        pixels = decode(family, latents)
+        check_finite(pixels, requests, "decoded pixels")
+        return start.paste(canvas.to_images(pixels))
+
+
+def check_channels(family: Family) -> None:
+    """Refuse a denoiser that wants more than noise and text.
+
+    Raises:
+        ModelError: With how many channels it takes.
+    """
+    from brushwork import canvas
+
     denoiser: Any = family.denoiser
     if denoiser.config.in_channels != canvas.latent_channels(family):
         message = (
@@ -50,27 +78,10 @@ def pictures(family: Family, requests: Sequence[Request], tell: Callable[[float]
             f"{canvas.latent_channels(family)}; it wants a mask or a map besides. Use a plain text-to-image model."
         )
         raise ModelError(message)
-    scheduler = samplers.build(samplers.resolve(first.sampler), family.scheduler_config)
-    generators = [torch.Generator().manual_seed(each.seed) for each in requests]
-    with _undisturbed(family):
-        timesteps = _set_timesteps(scheduler, first, family)
-        start = canvas.start(family, scheduler, requests, generators, timesteps[:1])
-        conditioning = _conditioning(family, requests)
-        latents = start.latents
-        for index, timestep in enumerate(timesteps):
-            inputs = scheduler.scale_model_input(latents, timestep)
-            predicted = _predict(family, inputs, timestep, conditioning, first)
-            latents = _step(scheduler, predicted, timestep, latents, generators)
-            latents = start.keep(latents, scheduler, timesteps[index + 1 : index + 2])
-            tell((index + 1) / len(timesteps))
-        _check_finite(latents, requests, "latents")
-        pixels = _decode(family, latents)
-        _check_finite(pixels, requests, "decoded pixels")
-        return start.paste(canvas.to_images(pixels))
 
 
 @contextlib.contextmanager
-def _undisturbed(family: Family) -> Iterator[None]:
+def undisturbed(family: Family) -> Iterator[None]:
     """Put every module into evaluation mode, without gradients, and everything back as it was afterwards."""
     import torch
 
@@ -86,7 +97,7 @@ def _undisturbed(family: Family) -> Iterator[None]:
             module.training = True
 
 
-def _set_timesteps(scheduler: Any, request: Request, family: Family) -> Tensor:
+def set_timesteps(scheduler: Any, request: Request, family: Family) -> Tensor:
     """Set the scheduler to the request's steps; from an ``init`` picture, only to the last ``strength`` of them."""
     limit = int(scheduler.config.num_train_timesteps)
     if request.steps > limit:
@@ -109,34 +120,37 @@ def _set_timesteps(scheduler: Any, request: Request, family: Family) -> Tensor:
     return timesteps[skipped:]
 
 
-def _conditioning(family: Family, requests: Sequence[Request]) -> Conditioning:
+def conditioning(family: Family, requests: Sequence[Request]) -> Conditioning:
     """Encode the texts; with guidance the negative prompts come first."""
     parameter = next(family.denoiser.parameters())
     encoded = family.encode_text([each.prompt for each in requests])
-    if _guided(requests[0]):
+    if guided(requests[0]):
         encoded = encoded.concatenate([family.encode_text([each.negative_prompt for each in requests]), encoded])
     return encoded.to(parameter.device, parameter.dtype)
 
 
-def _guided(request: Request) -> bool:
+def guided(request: Request) -> bool:
     return request.guidance_scale not in (0, 1)
 
 
-def _predict(family: Family, latents: Tensor, timestep: Tensor, conditioning: Conditioning, request: Request) -> Tensor:
+def _predict(family: Family, latents: Tensor, timestep: Tensor, texts: Conditioning, request: Request) -> Tensor:
     """Return the prediction with guidance (arXiv:2207.12598, equation 6), in float32."""
     import torch
 
-    guided = _guided(request)
-    inputs = torch.cat([latents, latents]) if guided else latents
+    inputs = torch.cat([latents, latents]) if guided(request) else latents
     dtype = next(family.denoiser.parameters()).dtype
-    predicted = family.predict(inputs.to(dtype), timestep.expand(len(inputs)), conditioning).float()
-    if not guided:
+    return combine(family.predict(inputs.to(dtype), timestep.expand(len(inputs)), texts).float(), request)
+
+
+def combine(predicted: Tensor, request: Request) -> Tensor:
+    """Return what is followed of predictions without and with the prompt, (2 B, C, H, W); unguided: as they are."""
+    if not guided(request):
         return predicted
     without, within = predicted.chunk(2)
     return without + request.guidance_scale * (within - without)
 
 
-def _step(scheduler: Any, predicted: Tensor, timestep: Tensor, latents: Tensor, generators: list[Generator]) -> Tensor:
+def step(scheduler: Any, predicted: Tensor, timestep: Tensor, latents: Tensor, generators: list[Generator]) -> Tensor:
     """Take one step; samplers that draw noise draw it from each picture's own generator."""
     draws = "generator" in inspect.signature(scheduler.step).parameters
     extra = {"generator": generators} if draws else {}
@@ -144,7 +158,7 @@ def _step(scheduler: Any, predicted: Tensor, timestep: Tensor, latents: Tensor, 
     return stepped
 
 
-def _decode(family: Family, latents: Tensor) -> Tensor:
+def decode(family: Family, latents: Tensor) -> Tensor:
     import torch
 
     pixels = latents.shape[2] * latents.shape[3] * family.pixels_per_latent**2
@@ -153,7 +167,7 @@ def _decode(family: Family, latents: Tensor) -> Tensor:
     return torch.cat([family.decode_latents(part.to(dtype)).float() for part in parts])
 
 
-def _check_finite(values: Tensor, requests: Sequence[Request], what: str) -> None:
+def check_finite(values: Tensor, requests: Sequence[Request], what: str) -> None:
     """Stop rather than show a black picture.
 
     Raises:
