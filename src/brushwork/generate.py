@@ -121,14 +121,14 @@ def draw(
         ConfigError: A size, sampler or number of steps does not fit the model.
         RunFailed: The numbers became NaN or infinite.
     """
-    asked = [_fitted(family, each) for each in requests]
+    asked = [fitted(family, each) for each in requests]
     _warn_of_unread(family, asked)
     groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
     for place, request in enumerate(asked):
         groups[_settings(request)].append(place)
     batches = [group[at : at + batch_size] for group in groups.values() for at in range(0, len(group), batch_size)]
     total, finished = sum(request.steps for request in asked), 0
-    facts = _facts(family, label, model_hash, adapters)
+    facts = facts_of(family, label, model_hash, adapters)
     waiting: dict[int, PIL.Image.Image] = {}
     following = 0
     for batch in sorted(batches):
@@ -141,7 +141,7 @@ def draw(
         waiting.update(zip(batch, denoise.pictures(family, members, tell), strict=True))
         finished += sum(each.steps for each in members)
         while following in waiting:
-            yield _picture(waiting.pop(following), asked[following], facts)
+            yield describe(waiting.pop(following), asked[following], facts)
             following += 1
 
 
@@ -150,7 +150,7 @@ def _require(holds: bool, message: str) -> None:  # noqa: FBT001  (reads as an a
         raise ConfigError(message)
 
 
-def _fitted(family: Family, request: Request) -> Request:
+def fitted(family: Family, request: Request) -> Request:
     """Fill in the size.
 
     Raises:
@@ -187,7 +187,7 @@ def _warn_of_unread(family: Family, requests: Sequence[Request]) -> None:
             progress.note(f"warning: the prompt {text[:40]!r}... is too long for this model; not read: {unread!r}")
 
 
-def _facts(family: Family, label: str, model_hash: str, adapters: Sequence[Adapter]) -> dict[str, Any]:
+def facts_of(family: Family, label: str, model_hash: str, adapters: Sequence[Adapter]) -> dict[str, Any]:
     """Return what the pictures of one call have in common."""
     parameter = next(family.denoiser.parameters())
     return {
@@ -205,7 +205,8 @@ def _facts(family: Family, label: str, model_hash: str, adapters: Sequence[Adapt
     }
 
 
-def _picture(image: PIL.Image.Image, request: Request, facts: dict[str, Any]) -> Picture:
+def describe(image: PIL.Image.Image, request: Request, facts: dict[str, Any]) -> Picture:
+    """Return a drawn picture with its infotext and provenance; ``facts`` from ``facts_of``."""
     sampler = samplers.resolve(request.sampler)
     asked = {each.name: getattr(request, each.name) for each in dataclasses.fields(request)}
     asked |= {"sampler": sampler.name, "schedule": sampler.schedule, "scheduler": sampler.scheduler}

@@ -121,7 +121,9 @@ def _look(family: Family, members: list[tuple[Drawing, Tensor, Tensor]]) -> None
     import torch
 
     dtype = next(family.denoiser.parameters()).dtype
-    texts = members[0][0].texts if len(members) == 1 else Conditioning.concatenate([each.texts for each, _, _ in members])
+    texts = (
+        members[0][0].texts if len(members) == 1 else Conditioning.concatenate([each.texts for each, _, _ in members])
+    )
     latents = torch.cat([inputs for _, inputs, _ in members]).to(dtype)
     timesteps = torch.cat([each for _, _, each in members])
     with denoise.undisturbed(family):

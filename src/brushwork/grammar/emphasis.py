@@ -1,7 +1,7 @@
 """Emphasis: round brackets raise the attention that words get, square ones lower it.
 
-    weigh("a (red:1.3) [dog]")
-    # (Piece("a ", 1.0), Piece("red", 1.3), Piece(" ", 1.0), Piece("dog", 0.909...))
+weigh("a (red:1.3) [dog]")
+# (Piece("a ", 1.0), Piece("red", 1.3), Piece(" ", 1.0), Piece("dog", 0.909...))
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Tags in angle brackets: which adapters a prompt asks for.
 
-    take_out("a dog <lora:ink:0.8>")            # ("a dog ", (Network("ink", 0.8, 0.8),))
+take_out("a dog <lora:ink:0.8>")            # ("a dog ", (Network("ink", 0.8, 0.8),))
 """
 
 from __future__ import annotations

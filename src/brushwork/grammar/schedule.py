@@ -82,9 +82,7 @@ def _resolved(bracket: _Bracket, step: int, steps: int) -> str:
         return _at(parts[(step - 1) % len(parts)], step, steps)
     when = _time(parts[-1], steps) if bracket.closed and set(marks) == {":"} and len(marks) <= 2 else None  # noqa: PLR2004
     if when is None:
-        inside = "".join(
-            mark + _at(part, step, steps) for mark, part in zip(["", *marks], parts, strict=True)
-        )
+        inside = "".join(mark + _at(part, step, steps) for mark, part in zip(["", *marks], parts, strict=True))
         return f"[{inside}]" if bracket.closed else f"[{inside}"
     before, after = (parts[0], parts[1]) if len(parts) == 3 else ([], parts[0])  # noqa: PLR2004
     return _at(before if step <= when else after, step, steps)

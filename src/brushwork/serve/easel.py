@@ -1,0 +1,251 @@
+"""What the worker does: keeps models warm, draws the pictures of one model together, and tells how far it is.
+
+    easel = Easel(settings, tell=print)
+    easel.ask({"id": "p1", "model": {...}, "request": {...}, "out": "served/images/p1.png"})
+    while easel.turn():                             # one step of every picture that is being drawn
+        pass
+
+Whatever the user's request makes impossible is told as ``failed``. Anything else is a fault of ours and ends the
+process; the engine starts another one and tries the pictures that were being drawn once more, each by itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import gc
+import io
+import time
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from brushwork import generate, infotext, models
+from brushwork.errors import BrushworkError, ModelError
+from brushwork.serve import previews
+from brushwork.settings import Settings
+from brushwork.stepwise import Drawing, advance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from brushwork.models import LoadedModel
+
+PATIENCE = 10.0
+"""Seconds that a picture of another model waits while those of the loaded one go first."""
+PREVIEW_EVERY = 0.4
+"""Seconds between two previews of a picture."""
+
+
+class EaselConfig(Settings):
+    """What the worker is started with."""
+
+    device: str = "auto"
+    precision: str = "auto"
+    memory: float = 4.0
+    together: int = 8
+
+
+class Request(Settings):
+    """A picture to draw, as the engine sends it: the names are resolved, pictures are files."""
+
+    id: str
+    base: str
+    adapters: tuple[tuple[str, float], ...] = ()
+    name: str = ""
+    draw: dict[str, Any]
+    init: str | None = None
+    mask: str | None = None
+    out: str
+    alone: bool = False
+    """Draw nothing beside it: it was there when a worker died."""
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What must be equal for two pictures to be of one loaded model."""
+        return (self.base, self.adapters)
+
+
+@dataclass
+class _Active:
+    asked: Request
+    drawing: Drawing
+    began: float
+    previewed: float
+
+
+@dataclass
+class _Warm:
+    model: LoadedModel
+    facts: dict[str, Any]
+    colours: Tensor
+    size: int
+
+
+class Easel:
+    """Pictures that wait, pictures that are being drawn, and models that are loaded."""
+
+    def __init__(self, config: EaselConfig, tell: Callable[[dict[str, Any]], None]) -> None:
+        self.config, self.tell = config, tell
+        self.waiting: deque[tuple[Request, float]] = deque()
+        self.active: dict[str, _Active] = {}
+        self.warm: OrderedDict[tuple[Any, ...], _Warm] = OrderedDict()
+        self.together = config.together
+
+    def ask(self, asked: Request) -> None:
+        """Let a picture wait for its turn."""
+        self.waiting.append((asked, time.monotonic()))
+
+    def cancel(self, picture: str) -> None:
+        """Drop a picture, wherever it is."""
+        self.waiting = deque(each for each in self.waiting if each[0].id != picture)
+        self.active.pop(picture, None)
+
+    def turn(self) -> bool:
+        """Make one step of everything that is being drawn; return whether there is more to do."""
+        self._admit()
+        if not self.active:
+            return bool(self.waiting)
+        model = self.warm[next(iter(self.active.values())).asked.key]
+        if not self._advance(model):
+            return True
+        for active in list(self.active.values()):
+            self._follow(model, active)
+        return bool(self.active or self.waiting)
+
+    def _advance(self, warm: _Warm) -> bool:
+        """Make one step; when memory ran out, let all but one wait again and go on more lightly."""
+        import torch
+
+        drawings = [each.drawing for each in self.active.values()]
+        try:
+            advance(warm.model.family, drawings, at_once=2 * self.together)
+        except (torch.OutOfMemoryError, MemoryError):
+            self._lighter()
+            return False
+        return True
+
+    def _lighter(self) -> None:
+        """Start all pictures again, one at a time; a single one that does not fit has failed."""
+        every = list(self.active.values())
+        self.active.clear()
+        gc.collect()
+        if len(every) == 1 and self.together == 1:
+            message = "There is not enough memory for this picture, even alone. Ask for a smaller one."
+            self._failed(every[0].asked, "out_of_memory", message)
+            return
+        self.together = 1
+        self.tell({"event": "lighter", "pictures": [each.asked.id for each in every]})
+        self.waiting.extendleft((each.asked, each.began) for each in reversed(every))
+
+    def _admit(self) -> None:
+        """Begin with waiting pictures of the model at hand, or of the one that waits longest."""
+        while self.waiting and len(self.active) < self.together:
+            found = self._next()
+            if found is None:
+                return
+            self.waiting = deque(each for each in self.waiting if each[0] is not found)
+            self._begin(found)
+
+    def _next(self) -> Request | None:
+        if not self.active:
+            return self.waiting[0][0]
+        at_hand = next(iter(self.active.values())).asked
+        if at_hand.alone:
+            return None
+        longest, since = self.waiting[0]
+        if longest.key != at_hand.key and time.monotonic() - since > PATIENCE:
+            return None  # it is the other model's turn once these are done
+        return next((each for each, _ in self.waiting if each.key == at_hand.key and not each.alone), None)
+
+    def _begin(self, asked: Request) -> None:
+        try:
+            warm = self._model(asked)
+            request = generate.fitted(warm.model.family, _request(asked))
+            drawing = Drawing(warm.model.family, request)
+        except BrushworkError as error:
+            self._failed(asked, type(error).__name__, str(error))
+            return
+        now = time.monotonic()
+        self.active[asked.id] = _Active(asked, drawing, now, now)
+        self.tell({"event": "began", "id": asked.id, "total": drawing.total})
+
+    def _follow(self, warm: _Warm, active: _Active) -> None:
+        """Tell how far a picture is, and save it when it is finished."""
+        asked, drawing = active.asked, active.drawing
+        told: dict[str, Any] = {"event": "step", "id": asked.id, "done": drawing.index, "total": drawing.total}
+        now = time.monotonic()
+        if not drawing.done and now - active.previewed > PREVIEW_EVERY:
+            active.previewed = now
+            told["preview"] = _jpeg(previews.draw(drawing.latents, warm.colours))
+        self.tell(told)
+        if not drawing.done:
+            return
+        del self.active[asked.id]
+        try:
+            image = drawing.image(warm.model.family)
+        except BrushworkError as error:
+            self._failed(asked, type(error).__name__, str(error))
+            return
+        picture = generate.describe(image, drawing.request, warm.facts)
+        infotext.save_png(picture, Path(asked.out))
+        self.tell({"event": "done", "id": asked.id, "infotext": picture.infotext, "seconds": now - active.began})
+
+    def _failed(self, asked: Request, kind: str, message: str) -> None:
+        self.tell({"event": "failed", "id": asked.id, "type": kind, "message": message})
+
+    def _model(self, asked: Request) -> _Warm:
+        """Return the model, loading it if it is not warm; the one that was unused longest goes when memory is short."""
+        if asked.key in self.warm:
+            self.warm.move_to_end(asked.key)
+            return self.warm[asked.key]
+        self.tell({"event": "loading", "id": asked.id, "model": asked.name})
+        spec = models.ModelSpec(
+            asked.name or asked.base, asked.base, tuple(models.AdapterSpec(*each) for each in asked.adapters)
+        )
+        model = models.open_model(spec, dtype=self._dtype(), device=self.config.device)
+        size = _bytes(model)
+        while self.warm and sum(each.size for each in self.warm.values()) + size > self.config.memory * 2**30:
+            self.warm.popitem(last=False)
+            gc.collect()
+        facts = generate.facts_of(model.family, asked.name or model.name, model.hash, model.adapters)
+        self.warm[asked.key] = _Warm(model, facts, previews.fit(model.family), size)
+        return self.warm[asked.key]
+
+    def _dtype(self) -> Any:
+        import torch
+
+        from brushwork.devices import resolve_device
+
+        on_gpu = resolve_device(self.config.device).startswith("cuda")
+        precision = ("fp16" if on_gpu else "no") if self.config.precision == "auto" else self.config.precision
+        return {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+
+
+def _request(asked: Request) -> generate.Request:
+    import PIL.Image
+
+    pictures: dict[str, PIL.Image.Image] = {}
+    for name, path in (("init", asked.init), ("mask", asked.mask)):
+        if path is not None:
+            try:
+                with PIL.Image.open(path, formats=["PNG"]) as image:
+                    pictures[name] = image.convert("RGB" if name == "init" else "L")
+            except OSError as error:
+                message = f"{name}: the picture is not there any more; send it again"
+                raise ModelError(message) from error
+    return generate.Request(**asked.draw, **pictures)  # type: ignore[arg-type]  # each by its own name
+
+
+def _bytes(model: LoadedModel) -> int:
+    family = model.family
+    parts = (family.denoiser, family.vae, *family.text_encoders.values())
+    return sum(weight.numel() * weight.element_size() for part in parts for weight in part.parameters())
+
+
+def _jpeg(image: Any) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=70)
+    return base64.b64encode(buffer.getvalue()).decode()

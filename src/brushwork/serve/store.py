@@ -1,0 +1,204 @@
+"""Jobs and pictures that outlive the process: SQLite for what is known of them, files for the pixels.
+
+    store = Store(Path("served"))
+    store.add_job("a1b2", client="me", asked={...}, planned=[...])
+    store.recover()                                 # after a restart: what was running then has failed
+
+A picture's file has its opaque id as its name and appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from brushwork.serve.jobs import Planned
+
+_SCHEMA = """
+create table if not exists jobs (
+    id text primary key, number integer, kind text not null, client text not null, state text not null,
+    asked text not null, created real not null, started real, finished real, error text, notes text not null default '[]'
+);
+create table if not exists pictures (
+    id text primary key, job text not null references jobs(id), place integer not null, planned text not null,
+    state text not null, infotext text, seconds real
+);
+create table if not exists uploads (id text primary key, created real not null, width integer, height integer);
+create index if not exists pictures_of_jobs on pictures(job, place);
+create index if not exists jobs_by_time on jobs(created);
+"""
+
+
+@dataclass(frozen=True)
+class PictureRow:
+    """A picture of a job."""
+
+    id: str
+    place: int
+    planned: dict[str, Any]
+    state: str
+    infotext: str | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """A job as it was last written down. Times are Unix seconds."""
+
+    id: str
+    kind: str
+    client: str
+    state: str
+    asked: dict[str, Any]
+    created: float
+    started: float | None
+    finished: float | None
+    error: dict[str, Any] | None
+    notes: list[str]
+    pictures: list[PictureRow] = field(default_factory=list)
+
+
+def new_id() -> str:
+    """Return an id that nobody can guess."""
+    return secrets.token_hex(16)
+
+
+class Store:
+    """The history. Used from one thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.images = folder, folder / "images"
+        self.images.mkdir(parents=True, exist_ok=True)
+        self._database = sqlite3.connect(folder / "history.sqlite", check_same_thread=False, isolation_level=None)
+        self._database.execute("pragma journal_mode=wal")
+        self._database.execute("pragma synchronous=normal")
+        self._database.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Write everything and let go of the file."""
+        self._database.close()
+
+    def add_job(self, job: str, kind: str, client: str, asked: dict[str, Any], planned: Sequence[Planned]) -> list[str]:
+        """Write a new job down and return its pictures' ids."""
+        ids = [new_id() for _ in planned]
+        rows = [
+            (one, job, place, json.dumps(each.model_dump()), "queued")
+            for place, (one, each) in enumerate(zip(ids, planned, strict=True))
+        ]
+        with self._transaction():
+            self._database.execute(
+                "insert into jobs (id, number, kind, client, state, asked, created) "
+                "values (?, (select coalesce(max(number), 0) + 1 from jobs), ?, ?, 'queued', ?, ?)",
+                (job, kind, client, json.dumps(asked), time.time()),
+            )
+            self._database.executemany(
+                "insert into pictures (id, job, place, planned, state) values (?, ?, ?, ?, ?)", rows
+            )
+        return ids
+
+    def start(self, job: str) -> None:
+        """Write down that its first picture is being drawn."""
+        self._database.execute(
+            "update jobs set state = 'running', started = ? where id = ? and state = 'queued'", (time.time(), job)
+        )
+
+    def picture_done(self, picture: str, infotext: str, seconds: float) -> None:
+        """Write down that a picture's file is there."""
+        self._database.execute(
+            "update pictures set state = 'done', infotext = ?, seconds = ? where id = ?", (infotext, seconds, picture)
+        )
+
+    def finish(self, job: str, state: str, error: dict[str, Any] | None = None, notes: Sequence[str] = ()) -> None:
+        """Write down how a job ended; what was not drawn by then shares its fate."""
+        with self._transaction():
+            told = (state, time.time(), json.dumps(error) if error else None, json.dumps(list(notes)), job)
+            self._database.execute("update jobs set state = ?, finished = ?, error = ?, notes = ? where id = ?", told)
+            self._database.execute("update pictures set state = ? where job = ? and state != 'done'", (state, job))
+
+    def recover(self) -> int:
+        """Mark what was queued or running when the server last ended, and return how many jobs that were."""
+        ended = {"type": "server_restarted", "message": "The server ended before this job was done. Submit it again."}
+        rows = self._database.execute("select id from jobs where state in ('queued', 'running')").fetchall()
+        for (job,) in rows:
+            self.finish(job, "failed", ended)
+        return len(rows)
+
+    def job(self, job: str) -> JobRow | None:
+        """Return a job with its pictures."""
+        rows = self._jobs("where id = ?", (job,))
+        return rows[0] if rows else None
+
+    def jobs(self, limit: int = 50, before: float | None = None, client: str | None = None) -> list[JobRow]:
+        """Return the newest jobs, or the newest before a time."""
+        wheres = [text for text, given in (("created < ?", before), ("client = ?", client)) if given is not None]
+        given = [value for value in (before, client) if value is not None]
+        where = f"where {' and '.join(wheres)}" if wheres else ""
+        return self._jobs(f"{where} order by created desc, number desc limit ?", (*given, limit))
+
+    def picture(self, picture: str) -> Path | None:
+        """Return the file of a finished or uploaded picture by its id."""
+        known = self._database.execute(
+            "select 1 from pictures where id = ? and state = 'done' union select 1 from uploads where id = ?",
+            (picture, picture),
+        ).fetchone()
+        path = self.path(picture) if known else None
+        return path if path is not None and path.is_file() else None
+
+    def path(self, picture: str) -> Path:
+        """Return where a picture lies or will lie; only for ids of our own."""
+        return self.images / f"{picture}.png"
+
+    def add_upload(self, width: int, height: int) -> tuple[str, Path]:
+        """Return an id and a place for a picture that a client sends."""
+        picture = new_id()
+        self._database.execute("insert into uploads values (?, ?, ?, ?)", (picture, time.time(), width, height))
+        return picture, self.path(picture)
+
+    def forget(self, job: str) -> None:
+        """Remove a job with its pictures."""
+        ids = [row[0] for row in self._database.execute("select id from pictures where job = ?", (job,))]
+        with self._transaction():
+            self._database.execute("delete from pictures where job = ?", (job,))
+            self._database.execute("delete from jobs where id = ?", (job,))
+        for each in ids:
+            self.path(each).unlink(missing_ok=True)
+
+    def _jobs(self, where: str, given: Sequence[object]) -> list[JobRow]:
+        columns = "id, kind, client, state, asked, created, started, finished, error, notes"
+        rows = self._database.execute(f"select {columns} from jobs {where}", tuple(given)).fetchall()  # noqa: S608  (our own words)
+        return [
+            JobRow(*row[:4], json.loads(row[4]), *row[5:8], json.loads(row[8] or "null"), json.loads(row[9]),
+                   list(self._pictures(row[0])))
+            for row in rows
+        ]  # fmt: skip
+
+    def _pictures(self, job: str) -> Iterator[PictureRow]:
+        rows = self._database.execute(
+            "select id, place, planned, state, infotext, seconds from pictures where job = ? order by place", (job,)
+        )
+        for row in rows:
+            yield PictureRow(row[0], row[1], json.loads(row[2]), *row[3:])
+
+    def _transaction(self) -> _Transaction:
+        return _Transaction(self._database)
+
+
+class _Transaction:
+    """All of it or nothing."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self.database = database
+
+    def __enter__(self) -> None:
+        self.database.execute("begin immediate")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.database.execute("commit" if kind is None else "rollback")
