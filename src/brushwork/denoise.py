@@ -130,6 +130,7 @@ def conditioning(family: Family, requests: Sequence[Request]) -> Conditioning:
 
 
 def guided(request: Request) -> bool:
+    """Return whether every step takes a second prediction, without the prompt."""
     return request.guidance_scale not in (0, 1)
 
 
@@ -159,6 +160,7 @@ def step(scheduler: Any, predicted: Tensor, timestep: Tensor, latents: Tensor, g
 
 
 def decode(family: Family, latents: Tensor) -> Tensor:
+    """Return the pixels of scaled latents, (B, 3, H, W) about [-1, 1], a few at a time."""
     import torch
 
     pixels = latents.shape[2] * latents.shape[3] * family.pixels_per_latent**2

@@ -107,16 +107,41 @@ def read_png(path: str | Path) -> Infotext:
     Raises:
         UserError: The file is not there or is not a PNG.
     """
-    import PIL.Image
-
     try:
-        with PIL.Image.open(path, formats=["PNG"]) as image:
-            image.load()
-            texts = {key: str(value) for key, value in image.info.items()}
+        texts = _texts(path)
     except (OSError, SyntaxError, ValueError) as error:
         reason = "is not there" if isinstance(error, FileNotFoundError) else "is not a PNG that can be read"
         message = f"{str(path)!r} {reason}. Name a picture that brushwork or A1111 wrote as PNG."
         raise UserError(message) from error
+    return _of(texts)
+
+
+def read_bytes(data: bytes) -> Infotext:
+    """Read both texts of a PNG in memory, of any origin; a picture of another format has none.
+
+    Raises:
+        UserError: It is no picture.
+    """
+    import io
+
+    import PIL.Image
+
+    try:
+        return _of(_texts(io.BytesIO(data)))
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        message = "image: this is no PNG that can be read"
+        raise UserError(message) from error
+
+
+def _texts(source: Any) -> dict[str, str]:
+    import PIL.Image
+
+    with PIL.Image.open(source, formats=["PNG"]) as image:
+        image.load()
+        return {key: str(value) for key, value in image.info.items()}
+
+
+def _of(texts: Mapping[str, str]) -> Infotext:
     found = parse(texts.get(PARAMETERS, ""))
     return Infotext(found.prompt, found.negative_prompt, found.fields, _json(texts.get(PROVENANCE)))
 

@@ -5,8 +5,8 @@
         advance(family, [each for each in drawings if not each.done])   # one look at the model for all of them
     images = [each.image() for each in drawings]
 
-``brushwork.generate`` draws a list of requests whose settings are equal; this is for a server, where pictures come and go
-at any step (continuous batching). A picture is that of ``generate`` up to the last bits of a matrix product, whoever
+``brushwork.generate`` draws a list of requests whose settings are equal; this is for a server, where pictures come and
+go at any step (continuous batching). A picture is that of ``generate`` up to the last bits of a matrix product, whoever
 was drawn beside it: noise, schedule and text are its own.
 """
 

@@ -1,4 +1,4 @@
-"""The prompt grammar of AUTOMATIC1111's web UI, which its users type without thinking; nothing here knows a model.
+r"""The prompt grammar of AUTOMATIC1111's web UI, which its users type without thinking; nothing here knows a model.
 
     read("a (red:1.3) dog <lora:ink:0.8>", steps=20)
     # Prompt(stretches=(Stretch(20, "a (red:1.3) dog "),), networks=(Network("ink", 0.8, 0.8),))
@@ -10,9 +10,9 @@
 | `[a:b:0.5]` `[b:8]` `[a::8]` | a until half of the steps (or step 8), then b | ``schedule.stretches`` |
 | `[a|b]` | a and b in turn, step by step | ``schedule.stretches`` |
 | `<lora:name:0.8>` | that adapter at that weight | ``networks.take_out`` |
-| `\\(` `\\)` `\\[` `\\]` `\\:` `\\|` | the character itself | all |
+| `\(` `\)` `\[` `\]` `\:` `\|` | the character itself | all |
 
-The meaning of each form is that of A1111 1.10; where it silently goes on with something it does not understand, we say so.
+The meaning of each form is that of A1111 1.10; where it goes on with something it does not understand, we say so.
 """
 
 from __future__ import annotations

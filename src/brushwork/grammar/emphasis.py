@@ -34,7 +34,7 @@ class Piece:
 def weigh(text: str) -> tuple[Piece, ...]:
     """Return the words with their weights, neighbours of equal weight together.
 
-    Brackets may be nested; those that are never closed hold to the end. ``(x:1.3)`` sets the factor of its own brackets.
+    Brackets may be nested; those that are never closed hold to the end. ``(x:1.3)`` sets the factor of its own.
     """
     pieces: list[Piece] = []
     opened: list[tuple[str, int]] = []

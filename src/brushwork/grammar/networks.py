@@ -28,8 +28,8 @@ class Network:
 def take_out(text: str) -> tuple[str, tuple[Network, ...]]:
     """Return the text without its tags, and what the tags ask for; a name that stands twice counts with its last tag.
 
-    ``<lora:name:0.8>`` sets both weights, ``<lora:name:0.5:0.8>`` the text encoder's and the denoiser's, and both can be
-    named: ``<lora:name:te=0.5:unet=0.8>``.
+    ``<lora:name:0.8>`` sets both weights, ``<lora:name:0.5:0.8>`` (or ``<lora:name:te=0.5:unet=0.8>``) the text
+    encoder's and the denoiser's.
 
     Raises:
         ConfigError: The tag is of a kind that there is not (hypernet ...), or a weight is no number.

@@ -3,8 +3,8 @@
     catalogue = Catalogue(ServeConfig(models=(Path("models"),)))
     catalogue.find("model", "mini").path            # what brushwork.models opens
 
-What there is: ``mini``, the finished runs, and in the folders of models every diffusers folder and ``.safetensors`` file.
-Of a file only the header is read; what is in it is untrusted text.
+There are ``mini``, the finished runs, and in the folders of models every diffusers folder and ``.safetensors`` file. Of
+a file only the header is read; what is in it is untrusted text.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The queue: bounded, fair between clients, in the order of arrival for each of them.
 
-    line = Line(most=256)
-    line.join("job-1", client="a"); line.join("job-2", client="a"); line.join("job-3", client="b")
-    line.turn(), line.turn()                        # job-1, job-3: clients take turns, one picture each
-    line.leave("job-1")                             # all of its pictures are handed out
+line = Line(most=256)
+line.join("job-1", client="a"); line.join("job-2", client="a"); line.join("job-3", client="b")
+line.turn(), line.turn()                        # job-1, job-3: clients take turns, one picture each
+line.leave("job-1")                             # all of its pictures are handed out
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 _SCHEMA = """
 create table if not exists jobs (
     id text primary key, number integer, kind text not null, client text not null, state text not null,
-    asked text not null, created real not null, started real, finished real, error text, notes text not null default '[]'
+    asked text not null, created real not null, started real, finished real, error text,
+    notes text not null default '[]'
 );
 create table if not exists pictures (
     id text primary key, job text not null references jobs(id), place integer not null, planned text not null,

@@ -1,0 +1,311 @@
+"""The job engine: takes requests, hands pictures to the worker, knows how far everything is.
+
+    engine = Engine(config)
+    await engine.start()
+    live = engine.submit(TextToImage(prompt="a dog"), client="me")
+    await live.over.wait()
+    engine.store.job(live.id).pictures
+
+One event loop, no locks: everything here runs in it. The worker is another process; what it does not survive, the
+engine does. Pictures of all clients share its batches; jobs take turns by client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from brushwork import samplers
+from brushwork.errors import BrushworkError, ConfigError
+from brushwork.grammar import take_out
+from brushwork.serve.catalogue import Catalogue, Entry
+from brushwork.serve.easel import EaselConfig
+from brushwork.serve.hand import Hand
+from brushwork.serve.jobs import AdapterAsked
+from brushwork.serve.line import Line
+from brushwork.serve.live import Live
+from brushwork.serve.store import Store, new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from brushwork.serve.jobs import Compare, Grid, ImageToImage, Planned, TextToImage
+    from brushwork.serve.settings import ServeConfig
+
+    AnyJob = TextToImage | ImageToImage | Compare | Grid
+
+MEMORY = 200
+"""Jobs that are over and can still be followed from their first event."""
+
+
+def random_seed() -> int:
+    """Return a seed for whoever did not choose one."""
+    import secrets
+
+    return secrets.randbelow(1 << 32)
+
+
+class Engine:
+    """Everything between a request and its pictures."""
+
+    def __init__(self, config: ServeConfig, random: Callable[[], int] = random_seed) -> None:
+        self.config, self.random = config, random
+        self.catalogue = Catalogue(config)
+        self.store = Store(config.data)
+        self.line = Line(config.limits.queued)
+        self.live: dict[str, Live] = {}
+        self.flying: dict[str, tuple[Live, int]] = {}
+        """Pictures that the worker has, by id."""
+        self.retried: set[str] = set()
+        self.counts = {"pictures": 0, "failed": 0, "worker_starts": 0, "worker_deaths": 0}
+        self.busy_seconds = 0.0
+        easel = EaselConfig(
+            device=config.device, precision=config.precision, memory=config.memory, together=config.together
+        )
+        self.hand = Hand(easel, self._heard, self._died)
+        self._wake = asyncio.Event()
+        self._errands: set[asyncio.Task[None]] = set()
+        self._dispatching: asyncio.Task[None] | None = None
+
+    async def start(self) -> int:
+        """Begin to hand pictures out; return how many jobs an earlier server left unfinished."""
+        left = self.store.recover()
+        self._dispatching = asyncio.create_task(self._dispatch())
+        return left
+
+    async def stop(self) -> None:
+        """End the worker; what is not done is marked when a server starts again."""
+        if self._dispatching is not None:
+            self._dispatching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._dispatching
+        await self.hand.end()
+        self.store.close()
+
+    def submit(self, asked: AnyJob, client: str) -> Live:
+        """Check a request and put it into the queue.
+
+        Raises:
+            UserError: It asks for something that is not there, or for too much.
+            Full: Too many jobs wait.
+        """
+        planned = [self._resolved(each) for each in asked.pictures(self.random)]
+        self._check(planned)
+        job = new_id()
+        self.line.join(job, client)
+        written = asked.model_dump(mode="json")
+        ids = self.store.add_job(job, asked.kind, client, written, planned)
+        live = Live(job, client, asked.kind, planned, ids, deque(range(len(planned))))
+        self.live[job] = live
+        self._forget()
+        live.tell("queued", position=self.position(job), pictures=len(planned))
+        self._wake.set()
+        return live
+
+    def position(self, job: str) -> int | None:
+        """Return how many jobs go before this one; None when it is not waiting."""
+        order = self.line.order()
+        return order.index(job) if job in order else None
+
+    async def cancel(self, job: str) -> bool:
+        """End a job; what is drawn of it stays. Return whether there was anything to end."""
+        live = self.live.get(job)
+        if live is None or live.over.is_set():
+            return False
+        self.line.leave(job)
+        flying = [picture for picture, (owner, _) in self.flying.items() if owner is live]
+        for picture in flying:
+            del self.flying[picture]
+        self._end(live, "cancelled")
+        for picture in flying:
+            await self.hand.send({"do": "cancel", "id": picture})
+        return True
+
+    def _resolved(self, planned: Planned) -> Planned:
+        """Return a picture with every name looked up, the adapters of its prompt among the others."""
+        _, networks = take_out(planned.prompt)
+        by_name = {self.catalogue.find("adapter", each.name).name: each.weight for each in planned.adapters}
+        for network in networks:
+            if network.text_weight != network.weight:
+                message = f"prompt: <lora:{network.name}>: one weight for text encoder and denoiser is all that works"
+                raise ConfigError(message)
+            by_name[self.catalogue.find("adapter", network.name).name] = network.weight
+        adapters = tuple(AdapterAsked(name=name, weight=weight) for name, weight in by_name.items())
+        model = self.catalogue.find("model", planned.model).name
+        return planned.model_copy(update={"model": model, "adapters": adapters})
+
+    def _check(self, planned: list[Planned]) -> None:
+        """Refuse what is beyond a limit, and what no sampler could draw."""
+        limits = self.config.limits
+        _limit("pictures", len(planned), limits.pictures)
+        for each in planned:
+            _limit("steps", each.steps, limits.steps)
+            _limit("guidance_scale", each.guidance_scale, limits.guidance)
+            _limit("width", each.width or 0, limits.side)
+            _limit("height", each.height or 0, limits.side)
+            _limit("width x height", (each.width or 0) * (each.height or 0), limits.pixels)
+            _limit("prompt (characters)", len(each.prompt), limits.prompt)
+            _limit("negative_prompt (characters)", len(each.negative_prompt), limits.prompt)
+            _limit("adapters", len(each.adapters), limits.adapters)
+            samplers.resolve(each.sampler)
+            for picture in (each.init, each.mask):
+                if picture is not None and self.store.picture(picture) is None:
+                    message = f"init: there is no picture {picture[:40]!r}; send it with POST /api/v1/images"
+                    raise ConfigError(message)
+
+    async def _dispatch(self) -> None:
+        """Hand out pictures, a few more than are drawn together, so that the worker never waits."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while len(self.flying) < 2 * self.config.together:
+                job = self.line.turn()
+                if job is None:
+                    break
+                live = self.live[job]
+                place = live.left.popleft()
+                if not live.left:
+                    self.line.leave(job)
+                await self._hand_out(live, place)
+
+    async def _hand_out(self, live: Live, place: int, *, alone: bool = False) -> None:
+        picture, planned = live.pictures[place], live.planned[place]
+        self.flying[picture] = (live, place)
+        try:
+            model = self.catalogue.find("model", planned.model)
+            adapters = [(self.catalogue.find("adapter", each.name), each.weight) for each in planned.adapters]
+        except BrushworkError as error:  # it was there when the job was accepted
+            self._fail(live, type(error).__name__, str(error))
+            return
+        await self.hand.send({"do": "draw", "picture": self._told(picture, planned, model, adapters, alone=alone)})
+
+    def _told(
+        self, picture: str, planned: Planned, model: Entry, adapters: list[tuple[Entry, float]], *, alone: bool
+    ) -> dict[str, Any]:
+        words, _ = take_out(planned.prompt)
+        names = ("negative_prompt", "seed", "steps", "guidance_scale", "width", "height", "sampler", "strength")
+        files = {
+            name: str(self.store.path(value))
+            for name in ("init", "mask")
+            if (value := getattr(planned, name)) is not None
+        }
+        draw = {name: getattr(planned, name) for name in names} | {"prompt": words.strip()}
+        return {
+            "id": picture,
+            "base": model.path,
+            "name": model.name,
+            "adapters": [[entry.path, weight] for entry, weight in adapters],
+            "draw": draw,
+            "out": str(self.store.path(picture)),
+            "alone": alone,
+            **files,
+        }
+
+    def _heard(self, event: dict[str, Any]) -> None:
+        """Follow the worker; what it says of a cancelled picture is of no interest."""
+        kind = event["event"]
+        if kind == "ready":
+            self.counts["worker_starts"] += 1
+        elif kind == "lighter":
+            for live in {id(owner): owner for each in event["pictures"] for owner, _ in [self.flying[each]]}.values():
+                live.notes.append("Memory ran out; drawn again one picture at a time.")
+                live.tell("note", message=live.notes[-1])
+        elif event["id"] in self.flying:
+            live, place = self.flying[event["id"]]
+            getattr(self, f"_on_{kind}")(live, place, event)
+
+    def _on_loading(self, live: Live, place: int, event: dict[str, Any]) -> None:
+        live.tell("loading", model=event["model"], picture=place)
+
+    def _on_began(self, live: Live, place: int, event: dict[str, Any]) -> None:
+        live.steps[place] = 0.0
+        if live.state == "queued":
+            live.state, live.started = "running", time.monotonic()
+            self.store.start(live.id)
+            live.tell("started", steps=event["total"])
+
+    def _on_step(self, live: Live, place: int, event: dict[str, Any]) -> None:
+        live.steps[place] = event["done"] / event["total"]
+        told = {"picture": place, "step": event["done"], "steps": event["total"]}
+        told |= {"progress": live.progress, "eta": live.eta}
+        if "preview" in event:
+            live.preview = event["preview"]
+            told["preview"] = event["preview"]
+        live.tell("progress", **told)
+
+    def _on_done(self, live: Live, place: int, event: dict[str, Any]) -> None:
+        picture = live.pictures[place]
+        del self.flying[picture]
+        self._wake.set()
+        infotext = _with_tags(event["infotext"], live.planned[place].prompt)
+        self.store.picture_done(picture, infotext, event["seconds"])
+        self.counts["pictures"] += 1
+        self.busy_seconds += event["seconds"]
+        live.finished.add(place)
+        live.steps[place] = 1.0
+        live.tell("picture", picture=place, id=picture, infotext=infotext)
+        if len(live.finished) == len(live.planned):
+            self._end(live, "done")
+
+    def _on_failed(self, live: Live, place: int, event: dict[str, Any]) -> None:
+        del place
+        self._fail(live, event["type"], event["message"])
+
+    def _fail(self, live: Live, kind: str, message: str) -> None:
+        self.counts["failed"] += 1
+        self.line.leave(live.id)
+        for picture in [each for each, (owner, _) in self.flying.items() if owner is live]:
+            del self.flying[picture]
+            self._soon(self.hand.send({"do": "cancel", "id": picture}))
+        self._wake.set()
+        self._end(live, "failed", {"type": kind, "message": message})
+
+    def _end(self, live: Live, state: str, error: dict[str, Any] | None = None) -> None:
+        self.store.finish(live.id, state, error, live.notes)
+        live.tell(state, **({"error": error} if error else {}), pictures=sorted(live.finished))
+
+    def _died(self, how: str) -> None:
+        """Try what the worker had once more, each picture by itself; who was there twice has failed."""
+        self.counts["worker_deaths"] += 1
+        flying = dict(self.flying)
+        again = []
+        for picture, (live, place) in flying.items():
+            if picture in self.retried and not live.over.is_set():
+                self._fail(live, "worker_died", f"The process that draws ended twice at this picture: {how}.")
+            elif not live.over.is_set():
+                self.retried.add(picture)
+                again.append((live, place))
+        for live, place in again:
+            if not live.over.is_set():
+                live.notes.append(f"The process that draws ended ({how}); tried once more.")
+                live.tell("note", message=live.notes[-1])
+                self._soon(self._hand_out(live, place, alone=True))
+
+    def _soon(self, errand: Coroutine[Any, Any, None]) -> None:
+        """Do something as soon as possible, not now; tasks that nobody holds may vanish."""
+        task = asyncio.get_running_loop().create_task(errand)
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+
+    def _forget(self) -> None:
+        """Keep only the newest of the jobs that are over in memory; the store has them all."""
+        over = [job for job, live in self.live.items() if live.over.is_set()]
+        for job in over[: max(0, len(over) - MEMORY)]:
+            del self.live[job]
+
+
+def _limit(what: str, value: float, most: float) -> None:
+    if value > most:
+        message = f"{what}: {value:g} is more than the limit of this server, {most:g}"
+        raise ConfigError(message)
+
+
+def _with_tags(infotext: str, prompt: str) -> str:
+    """Return an infotext with the prompt as it was typed, tags and all."""
+    words, networks = take_out(prompt)
+    if not networks or not infotext.startswith(words.strip()):
+        return infotext
+    return prompt + infotext[len(words.strip()) :]

@@ -1,0 +1,48 @@
+"""Bind, say where, serve until interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING
+
+from brushwork.errors import ConfigError
+from brushwork.serve.app import make_app, url_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from brushwork.serve.settings import ServeConfig
+
+
+def listen(config: ServeConfig, started: Callable[[str], None]) -> None:
+    """Serve; ``started`` is called with the address once it can be asked.
+
+    Raises:
+        ConfigError: The extra is not installed, or the address is taken.
+    """
+    try:
+        import uvicorn
+    except ImportError as error:
+        message = "serve: uvicorn is not installed. Install the extra: pip install 'brushwork[serve]'"
+        raise ConfigError(message) from error
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((config.host, config.port))
+    except OSError as error:
+        message = f"serve: {config.host}:{config.port} cannot be listened on ({error.strerror}). Choose another --port."
+        raise ConfigError(message) from error
+    options = uvicorn.Config(make_app(config), log_level="warning", access_log=False, server_header=False)
+    server = uvicorn.Server(options)
+
+    async def run() -> None:
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        while not server.started and not serving.done():  # noqa: ASYNC110  (uvicorn has no event for it)
+            await asyncio.sleep(0.02)
+        if server.started:
+            started(url_of(config, listening.getsockname()[1]))
+        await serving
+
+    asyncio.run(run())
