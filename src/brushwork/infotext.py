@@ -36,6 +36,8 @@ class Infotext:
     negative_prompt: str = ""
     fields: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, Any] | None = None
+    text: str = ""
+    """A1111's form as it stands in the picture."""
 
 
 class Described(Protocol):
@@ -143,7 +145,8 @@ def _texts(source: Any) -> dict[str, str]:
 
 def _of(texts: Mapping[str, str]) -> Infotext:
     found = parse(texts.get(PARAMETERS, ""))
-    return Infotext(found.prompt, found.negative_prompt, found.fields, _json(texts.get(PROVENANCE)))
+    provenance, text = _json(texts.get(PROVENANCE)), texts.get(PARAMETERS, "")
+    return Infotext(found.prompt, found.negative_prompt, found.fields, provenance, text)
 
 
 def _json(text: str | None) -> dict[str, Any] | None:

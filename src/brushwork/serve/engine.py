@@ -119,6 +119,7 @@ class Engine:
         flying = [picture for picture, (owner, _) in self.flying.items() if owner is live]
         for picture in flying:
             del self.flying[picture]
+        self._wake.set()
         self._end(live, "cancelled")
         for picture in flying:
             await self.hand.send({"do": "cancel", "id": picture})

@@ -1,0 +1,61 @@
+"""The options of ``/sdapi/v1/options``: defaults for later requests of the client that set them, never of another.
+
+What decides a picture is read from here when a job is accepted and is a part of the job from then on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from brushwork.errors import ConfigError
+
+if TYPE_CHECKING:
+    from brushwork.serve.engine import Engine
+
+FIXED: dict[str, Any] = {"samples_format": "png", "sd_vae": "Automatic"}
+"""Options with one value that we can honour."""
+PLAIN: dict[str, Any] = {"CLIP_stop_at_last_layers": 1, "initial_noise_multiplier": 1.0, "inpainting_mask_weight": 1.0}
+"""Options whose other values change the picture in a way that this server cannot."""
+
+
+class Options:
+    """Each client's own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._chosen: dict[str, str] = {}
+
+    def model(self, client: str) -> str:
+        """Return the name of the model that a client draws with."""
+        chosen = self._chosen.get(client)
+        names = [entry.name for entry in self.engine.catalogue.all("model")]
+        return chosen if chosen in names else names[0]
+
+    def shown(self, client: str) -> dict[str, Any]:
+        """Return all options as a client reads them."""
+        entry = self.engine.catalogue.hash(self.engine.catalogue.find("model", self.model(client)))
+        return {"sd_model_checkpoint": entry.title, "sd_checkpoint_hash": entry.sha256 or "", **FIXED, **PLAIN}
+
+    def set(self, client: str, given: dict[str, Any]) -> None:
+        """Set what is known; other keys are ignored, for clients send everything back that they were given.
+
+        Raises:
+            UserError: There is no such model, or a value would change pictures in a way that we cannot.
+        """
+        self.check(given)
+        if given.get("sd_model_checkpoint"):
+            self._chosen[client] = self.find(str(given["sd_model_checkpoint"]))
+
+    def check(self, given: dict[str, Any]) -> None:
+        """Refuse a value that we could not honour."""
+        for name, plain in PLAIN.items():
+            if given.get(name) not in (None, plain):
+                message = f"{name}: this server knows {plain} only; leave it out"
+                raise ConfigError(message)
+        if given.get("sd_vae") not in (None, "", "Automatic", "None"):
+            message = "sd_vae: this server draws with each model's own; set Automatic"
+            raise ConfigError(message)
+
+    def find(self, title: str) -> str:
+        """Return the name of a model from its title, its name or the start of its hash."""
+        return self.engine.catalogue.find("model", title.strip()).name
