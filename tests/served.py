@@ -76,7 +76,7 @@ def serving(folder: Path, *options: str) -> Iterator[Server]:
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "server.log"
     command = [sys.executable, "-m", "brushwork", "serve", "--port", "0", "--json", "--device", "cpu"]
-    places = ["--data", str(folder / "served"), "--runs", str(folder / "runs")]
+    places = ["--data", str(folder / "served"), "--runs", str(folder / "runs"), "--datasets", str(folder / "datasets")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     with log.open("a") as stderr:
         process = subprocess.Popen(

@@ -26,13 +26,17 @@ from brushwork.errors import ConfigError
     "--data", type=click.Path(file_okay=False, path_type=Path), default=Path("served"), show_default=True,
     help="Where pictures and the history are kept.",
 )  # fmt: skip
+@click.option(
+    "--datasets", type=click.Path(file_okay=False, path_type=Path), default=Path("datasets"), show_default=True,
+    help="Where the data sets lie that are made in the studio.",
+)  # fmt: skip
 @click.option("--allow-host", multiple=True, metavar="NAME", help="Another name by which this server is asked for.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--queue", type=click.IntRange(1), default=256, show_default=True, help="Jobs that may wait.")
 @json_option
 def command(
     host: str, port: int, token: str | None, models: tuple[Path, ...], runs: Path, data: Path,
-    allow_host: tuple[str, ...], device: str, queue: int, as_json: bool,
+    datasets: Path, allow_host: tuple[str, ...], device: str, queue: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Serve the studio page and the HTTP APIs: native, A1111's and OpenAI's.
 
@@ -45,8 +49,8 @@ def command(
     made = secrets.token_urlsafe(24) if token == "auto" else token  # noqa: S105  (the word for making one)
     try:
         config = ServeConfig(
-            host=host, port=port, token=made, models=models, runs=runs, data=data, allowed_hosts=allow_host,
-            device=device, limits=Limits(queued=queue),
+            host=host, port=port, token=made, models=models, runs=runs, data=data, datasets=datasets,
+            allowed_hosts=allow_host, device=device, limits=Limits(queued=queue),
         )  # fmt: skip
     except ValidationError as error:
         raise ConfigError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None

@@ -22,12 +22,14 @@ from brushwork import samplers
 from brushwork.errors import BrushworkError, ConfigError
 from brushwork.grammar import take_out
 from brushwork.serve.catalogue import Catalogue, Entry
+from brushwork.serve.datasets import Datasets
 from brushwork.serve.easel import EaselConfig
 from brushwork.serve.hand import Hand
 from brushwork.serve.jobs import AdapterAsked
 from brushwork.serve.line import Line
 from brushwork.serve.live import Live
 from brushwork.serve.store import Store, new_id
+from brushwork.serve.training import Trainings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -55,6 +57,7 @@ class Engine:
         self.config, self.random = config, random
         self.catalogue = Catalogue(config)
         self.store = Store(config.data)
+        self.trainings = Trainings(config, self.catalogue, Datasets(config))
         self.line = Line(config.limits.queued)
         self.live: dict[str, Live] = {}
         self.flying: dict[str, tuple[Live, int]] = {}
@@ -82,6 +85,7 @@ class Engine:
             self._dispatching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._dispatching
+        await self.trainings.end()
         await self.hand.end()
         self.store.close()
 

@@ -25,6 +25,7 @@ class Limits(Settings):
     adapters: PositiveInt = Field(8, description="Adapters of a picture.")
     queued: PositiveInt = Field(256, description="Jobs that wait; more are answered 429.")
     body: PositiveInt = Field(32 << 20, description="Bytes of a request.")
+    dataset: PositiveInt = Field(2000, description="Pictures of a data set that is made here.")
     upload_pixels: PositiveInt = Field(64_000_000, description="Pixels of a picture that is sent.")
     guidance: PositiveFloat = Field(100.0, description="The guidance scale.")
 
@@ -37,6 +38,7 @@ class ServeConfig(Settings):
     token: str | None = Field(None, repr=False, description="Whoever asks must know it; needed off this machine.")
     models: tuple[Path, ...] = Field((), description="Folders of models, adapters and embeddings.")
     runs: Path = Field(Path("runs"), description="Where training runs lie.")
+    datasets: Path = Field(Path("datasets"), description="Where the data sets lie that are made in the studio.")
     data: Path = Field(Path("served"), description="Where pictures and the history are kept.")
     allowed_hosts: tuple[str, ...] = Field(
         (), description="Names by which the server may be asked for besides its own."

@@ -1,0 +1,168 @@
+"""Training runs, ``/api/v1/runs``: start from a form, watch steps and samples, stop, resume, read, download."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import zipfile
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Header, HTTPException, Response
+from fastapi.responses import FileResponse, StreamingResponse
+
+from brushwork import config as configs
+from brushwork import registry
+from brushwork.serve.training import TrainingAsked
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from brushwork.runs import RunFolder
+    from brushwork.serve.engine import Engine
+    from brushwork.serve.training import Trainings
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks at a run's log."""
+REPORT_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
+)
+"""A report may run its own scripts, but not as a page of ours: what is in it came from pictures' captions too."""
+OVER = ("done", "failed", "stopped", "diverged", "interrupted")
+
+
+def make_router(engine: Engine) -> APIRouter:
+    """Return the routes."""
+    router = APIRouter(prefix="/api/v1", tags=["training"])
+    _runs(router, engine.trainings)
+    _files(router, engine.trainings)
+    _forms(router, engine.trainings)
+    return router
+
+
+def _runs(router: APIRouter, trainings: Trainings) -> None:
+    @router.get("/runs")
+    async def listed() -> list[dict[str, Any]]:
+        """Return all runs, newest first."""
+        return [*trainings.unborn(), *(trainings.shown(trainings.find(name)) for name in trainings.known())]
+
+    @router.post("/runs", status_code=201)
+    async def start(asked: TrainingAsked) -> dict[str, str]:
+        """Start a training run; one at a time."""
+        return {"name": await trainings.start(asked)}
+
+    @router.get("/runs/{name}")
+    async def one(name: str) -> dict[str, Any]:
+        """Return a run with its metrics, or the error of one that did not begin."""
+        unborn = [each for each in trainings.unborn() if each["name"] == name]
+        if unborn:
+            return unborn[0]
+        run = trainings.find(name)
+        return trainings.shown(run) | {"metrics": run.metrics}
+
+    @router.post("/runs/{name}/stop")
+    async def stop(name: str) -> dict[str, str]:
+        """Let a run write a checkpoint and end."""
+        await trainings.stop(name)
+        return {"name": name}
+
+    @router.post("/runs/{name}/resume")
+    async def resume(name: str) -> dict[str, str]:
+        """Go on with a run that was stopped."""
+        await trainings.resume(name)
+        return {"name": name}
+
+    @router.get("/runs/{name}/steps")
+    async def steps(name: str, after: int = 0) -> list[dict[str, Any]]:
+        """Return the logged steps after one."""
+        return [step for step in trainings.find(name).steps() if step["index"] > after]
+
+    @router.get("/runs/{name}/events")
+    async def events(name: str, last_event_id: Annotated[int, Header(ge=0)] = 0) -> StreamingResponse:
+        """Follow a run's steps (server-sent events; the id is the step's number)."""
+        stream = _follow(trainings, name, last_event_id)
+        return StreamingResponse(stream, media_type="text/event-stream", headers={"cache-control": "no-store"})
+
+
+async def _follow(trainings: Trainings, name: str, after: int) -> AsyncIterator[str]:
+    """Yield new steps, and the state whenever it is another one, until the run is over."""
+    told = ""
+    while True:
+        unborn = [each for each in trainings.unborn() if each["name"] == name]
+        if unborn:
+            shown, steps = unborn[0], []
+        else:
+            run = trainings.find(name)
+            shown, steps = trainings.shown(run), [step for step in run.steps() if step["index"] > after]
+        for step in steps:
+            after = step["index"]
+            yield f"id: {after}\nevent: step\ndata: {json.dumps(step)}\n\n"
+        state = json.dumps({key: shown.get(key) for key in ("status", "error", "samples", "report")})
+        if state != told:
+            told = state
+            yield f"event: state\ndata: {state}\n\n"
+        if shown["status"] in OVER:
+            return
+        await asyncio.sleep(LOOK_EVERY)
+
+
+def _files(router: APIRouter, trainings: Trainings) -> None:
+    @router.get("/runs/{name}/report", response_class=FileResponse)
+    async def report(name: str) -> FileResponse:
+        """Return the report, one self-contained page."""
+        path = _there(trainings.find(name).path / "report.html")
+        return FileResponse(path, media_type="text/html", headers={"content-security-policy": REPORT_POLICY})
+
+    @router.get("/runs/{name}/samples/{step}")
+    async def samples(name: str, step: int) -> list[str]:
+        """Return the names of the pictures that were drawn at a step."""
+        folder = trainings.find(name).path / "samples" / str(step)
+        return sorted(each.name for each in folder.glob("*.png"))
+
+    @router.get("/runs/{name}/samples/{step}/{picture}", response_class=FileResponse)
+    async def sample(name: str, step: int, picture: str) -> FileResponse:
+        """Return a picture that was drawn at a step."""
+        folder = trainings.find(name).path / "samples" / str(step)
+        found = [each for each in folder.glob("*.png") if each.name == picture]
+        if not found:
+            raise HTTPException(404, "there is no such picture")
+        return FileResponse(found[0], media_type="image/png")
+
+    @router.get("/runs/{name}/weights")
+    async def weights(name: str) -> Response:
+        """Return what the run made, as a zip with its model card and configuration."""
+        run = trainings.find(name)
+        _there(run.weights)
+        data = await asyncio.to_thread(_zipped, run)
+        disposition = f'attachment; filename="{name}.zip"'
+        return Response(data, media_type="application/zip", headers={"content-disposition": disposition})
+
+
+def _there(path: Path) -> Path:
+    if not path.exists():
+        raise HTTPException(404, f"there is no {path.name} yet")
+    return path
+
+
+def _zipped(run: RunFolder) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for path in sorted(each for each in run.weights.rglob("*") if each.is_file()):
+            archive.write(path, path.relative_to(run.weights))
+        for each in ("README.md", "config.yaml", "metrics.json"):
+            if (run.path / each).is_file():
+                archive.write(run.path / each, each)
+    return buffer.getvalue()
+
+
+def _forms(router: APIRouter, trainings: Trainings) -> None:
+    @router.get("/train/schema")
+    async def schema() -> dict[str, Any]:
+        """Return the JSON schema of the configuration, from which the form is made, and the methods' names."""
+        return {"methods": configs.presets(), "schema": configs.schema(), "metrics": registry.names("metrics")}
+
+    @router.post("/train/estimate")
+    async def estimate(asked: TrainingAsked) -> dict[str, Any]:
+        """Return what a run would be: steps, rates and the reasons, memory, time."""
+        return await trainings.estimate(asked)

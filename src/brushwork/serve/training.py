@@ -1,0 +1,247 @@
+"""Training runs from the studio: each is a process, ``brushwork train``, and its run folder says how far it is.
+
+    trainings = Trainings(config, catalogue, datasets)
+    name = await trainings.start(TrainingAsked(method="lora", data="engravings", steps=300))
+    await trainings.stop(name)                      # it writes a checkpoint and ends
+    await trainings.resume(name)
+
+What the server knows of a run is what lies in its folder, so a restart, or a run that somebody started in a terminal,
+makes no difference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import json
+import os
+import secrets
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, PositiveInt
+
+from brushwork import config as configs
+from brushwork import runs
+from brushwork.errors import RunFailed, UserError
+from brushwork.serve import names
+from brushwork.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from brushwork.config import Config
+    from brushwork.serve.catalogue import Catalogue
+    from brushwork.serve.datasets import Datasets
+    from brushwork.serve.settings import ServeConfig
+
+LOG = "train.log"
+FORBIDDEN = ("data.path", "base", "data.class_path", "data.folder", "data.image_column", "preserve.prompts")
+"""Settings with paths in them, which only this machine's own user may name."""
+
+
+class TrainingAsked(Settings):
+    """What the studio's form sends."""
+
+    name: str | None = Field(None, description="Of the run's folder; null: made from date and method.")
+    method: str = "lora"
+    base: str = Field("mini", description="A model of the catalogue.")
+    data: str = Field(description="A data set of the studio, or an embedded one.")
+    steps: PositiveInt | None = Field(None, description="null: by rule.")
+    settings: dict[str, Any] = Field({}, description="Other keys of the configuration: {'method.rank': 8}.")
+
+
+class Trainings:
+    """The runs in the folder of runs, and the processes of those that were started here."""
+
+    def __init__(self, config: ServeConfig, catalogue: Catalogue, datasets: Datasets) -> None:
+        self.config, self.catalogue, self.datasets = config, catalogue, datasets
+        self.processes: dict[str, asyncio.subprocess.Process] = {}
+        self._waiting: set[asyncio.Task[None]] = set()
+
+    def known(self) -> list[str]:
+        """Return the names of all runs, newest first."""
+        return [run.path.name for run in reversed(runs.find(self.config.runs))]
+
+    def find(self, name: str) -> runs.RunFolder:
+        """Return a run by its name.
+
+        Raises:
+            UserError: With the nearest name.
+        """
+        return runs.RunFolder(names.inside(self.config.runs, name, "run", self.known()))
+
+    def configuration(self, asked: TrainingAsked) -> Config:
+        """Return the configuration that a request comes to, checked.
+
+        Raises:
+            UserError: A key, a value or a name is wrong, or a key names a path.
+        """
+        tree: dict[str, Any] = {}
+        for key, value in asked.settings.items():
+            if key in FORBIDDEN or key.endswith(("_path", "_dir")):
+                message = f"settings: {key} names a path, which a client cannot; choose data and base by name"
+                raise UserError(message)
+            nested: Any = value
+            for part in reversed(key.split(".")):
+                nested = {part: nested}
+            tree = dict(configs.merge(tree, nested))
+        train = {} if asked.steps is None else {"train": {"max_train_steps": asked.steps}}
+        base = self.catalogue.find("model", asked.base).path
+        data = self.datasets.path_of(asked.data)
+        return configs.load(configs.merge(tree, train), method=asked.method, base=base, data=data)
+
+    async def start(self, asked: TrainingAsked) -> str:
+        """Start a run and return its name.
+
+        Raises:
+            UserError: The request is wrong, or another run is in training.
+        """
+        self._check_free()
+        config = self.configuration(asked)
+        if asked.name is not None:
+            name = names.check(asked.name, "name")
+        else:
+            name = f"{datetime.date.today().isoformat()}-{asked.method}-{secrets.token_hex(2)}"  # noqa: DTZ011  (the user's own day)
+        folder = runs.check_free(self.config.runs / name)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        recipe = self.config.data / "recipes" / f"{name}.yaml"
+        recipe.parent.mkdir(parents=True, exist_ok=True)
+        recipe.write_text(configs.to_yaml(config), "utf-8")
+        await self._spawn(name, [str(recipe), "--out", str(folder)])
+        return name
+
+    async def resume(self, name: str) -> None:
+        """Go on with a run that was stopped.
+
+        Raises:
+            UserError: It is done, or a run is in training.
+        """
+        run = self.find(name)
+        self._check_free()
+        if run.record.get("status") == "done":
+            message = f"run: {name} is done; there is nothing to go on with"
+            raise UserError(message)
+        await self._spawn(name, ["--resume", "--out", str(run.path)])
+
+    async def stop(self, name: str) -> None:
+        """Ask a run to write a checkpoint and end.
+
+        Raises:
+            UserError: It was not started here, or has ended.
+        """
+        process = self.processes.get(name)
+        if process is None or process.returncode is not None:
+            message = f"run: {name[:80]!r} is not in training here"
+            raise UserError(message)
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGINT)
+
+    async def estimate(self, asked: TrainingAsked) -> dict[str, Any]:
+        """Return what ``brushwork train --dry-run`` says: the plan, the rules' choices, whether it fits.
+
+        Raises:
+            UserError: The request is wrong; what the command said.
+        """
+        config = self.configuration(asked)
+        recipe = self.config.data / "recipes" / f"estimate-{secrets.token_hex(4)}.yaml"
+        recipe.parent.mkdir(parents=True, exist_ok=True)
+        recipe.write_text(configs.to_yaml(config), "utf-8")
+        try:
+            pipe = asyncio.subprocess.PIPE
+            command = ("-m", "brushwork", "train", str(recipe), "--dry-run", "--json")
+            process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=pipe, stderr=pipe)
+            out, said = await process.communicate()
+        finally:
+            recipe.unlink(missing_ok=True)
+        if process.returncode == 2:  # noqa: PLR2004  (the request was wrong)
+            raise UserError(_last_error(said.decode()))
+        if process.returncode:
+            raise RunFailed(_last_error(said.decode()))
+        plan: dict[str, Any] = json.loads(out)
+        return {"plan": plan["plan"], "chosen": plan["chosen"]}
+
+    def shown(self, run: runs.RunFolder) -> dict[str, Any]:
+        """Return how far a run is."""
+        record, steps, name = run.record, run.steps(), run.path.name
+        config = run.config
+        process = self.processes.get(name)
+        running = process is not None and process.returncode is None
+        return {
+            "name": name,
+            "method": config.name or config.method.type,
+            "base": _short(config.base),
+            "data": _short(str(getattr(config.data, "path", ""))),
+            "status": "running" if running else str(record.get("status", "created")),
+            "step": steps[-1]["index"] if steps else 0,
+            "steps": config.train.max_train_steps,
+            "loss": steps[-1]["loss"] if steps else None,
+            "seconds": record.get("seconds", {}),
+            "error": self.said(name) if not running and record.get("status") not in ("done", "stopped") else None,
+            "report": (run.path / "report.html").is_file(),
+            "samples": sorted(int(each.name) for each in (run.path / "samples").glob("*") if each.name.isdigit()),
+        }
+
+    def said(self, name: str) -> str | None:
+        """Return the last error that a run's process printed."""
+        path = self.log(name)
+        if not path.is_file():
+            return None
+        return _last_error(path.read_text("utf-8", errors="replace")) or None
+
+    def log(self, name: str) -> Path:
+        """Return where the output of a run's process goes."""
+        return self.config.data / "logs" / f"{name}.{LOG}"
+
+    def unborn(self) -> list[dict[str, Any]]:
+        """Return the runs that were started and have no folder yet: preparing, or refused."""
+        found, there = [], set(self.known())
+        for name, process in self.processes.items():
+            if name not in there:
+                running = process.returncode is None
+                status = "preparing" if running else "failed"
+                found.append({"name": name, "status": status, "error": None if running else self.said(name)})
+        return found
+
+    async def end(self) -> None:
+        """Stop all runs, which write their checkpoints."""
+        for name, process in self.processes.items():
+            if process.returncode is None:
+                await self.stop(name)
+        await asyncio.gather(*(process.wait() for process in self.processes.values()))
+
+    def _check_free(self) -> None:
+        busy = [name for name, process in self.processes.items() if process.returncode is None]
+        if busy:
+            message = f"run: {busy[0]} is in training; wait for it, or stop it"
+            raise UserError(message)
+
+    async def _spawn(self, name: str, arguments: list[str]) -> None:
+        log = self.log(name)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        environment = {key: value for key, value in os.environ.items() if key != "BRUSHWORK_TOKEN"}
+        with log.open("wb") as file:
+            self.processes[name] = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "brushwork", "train", *arguments, "--json",
+                stdin=asyncio.subprocess.DEVNULL, stdout=file, stderr=file, env=environment, start_new_session=True,
+            )  # fmt: skip
+        task = asyncio.create_task(self._refresh(self.processes[name]))
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    async def _refresh(self, process: asyncio.subprocess.Process) -> None:
+        """Put what a run made into the catalogue."""
+        await process.wait()
+        self.catalogue.refresh()
+
+
+def _short(text: str) -> str:
+    return text.rstrip("/").rsplit("/", 1)[-1] if text.startswith(("/", ".", "~")) else text
+
+
+def _last_error(text: str) -> str:
+    """Return what follows the last ``error:``, without folders of this machine."""
+    _, found, rest = text.rpartition("error: ")
+    return rest.strip()[:2000] if found else ""
