@@ -101,7 +101,7 @@ def test_the_other_calls_of_webuiapi(web: webuiapi.WebUIApi) -> None:
         ({"sampler_name": "DPM fast"}, "not available"),
         ({"scheduler": "unheard"}, "scheduler: there is no 'unheard'"),
         ({"override_settings": {"sd_model_checkpoint": "nix"}}, "model: there is no 'nix'"),
-        ({"override_settings": {"CLIP_stop_at_last_layers": 2}}, "CLIP_stop_at_last_layers"),
+        ({"override_settings": {"initial_noise_multiplier": 0.9}}, "initial_noise_multiplier"),
     ],
 )
 def test_what_cannot_be_done_is_refused_and_nothing_else_is_drawn(

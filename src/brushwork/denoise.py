@@ -40,9 +40,11 @@ def pictures(family: Family, requests: Sequence[Request], tell: Callable[[float]
     """
     import torch
 
-    from brushwork import canvas
+    from brushwork import canvas, stepwise
 
     first = requests[0]
+    if first.grammar or first.clip_skip != 1:
+        return stepwise.pictures(family, requests, tell)
     check_channels(family)
     scheduler = samplers.build(samplers.resolve(first.sampler), family.scheduler_config)
     generators = [torch.Generator().manual_seed(each.seed) for each in requests]

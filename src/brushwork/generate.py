@@ -46,6 +46,8 @@ class Request:
         init: A picture to start from, filled to the size (cropped at the longer side).
         mask: With ``init``: white is drawn anew, black is kept.
         strength: With ``init``: how much of it is noised away, above 0 to 1.
+        grammar: Whether brackets, BREAK and the like in the prompts mean what they mean to A1111.
+        clip_skip: The prompt's encoding ends at this layer of the text encoder, counted from the last; 1: all are used.
     """
 
     prompt: str
@@ -59,6 +61,8 @@ class Request:
     init: PIL.Image.Image | None = dataclasses.field(default=None, repr=False)
     mask: PIL.Image.Image | None = dataclasses.field(default=None, repr=False)
     strength: float = 0.75
+    grammar: bool = False
+    clip_skip: int = 1
 
     def __post_init__(self) -> None:
         """Refuse what no model could draw."""
@@ -174,6 +178,8 @@ def _settings(request: Request) -> tuple[Any, ...]:
         request.guidance_scale,
         samplers.resolve(request.sampler).name,
         samplers.resolve(request.sampler).schedule,
+        request.grammar,
+        request.clip_skip,
         request.init is None,
         request.mask is None,
         request.strength if request.init is not None else None,
@@ -231,6 +237,7 @@ def _infotext(request: Request, sampler: samplers.Sampler, facts: dict[str, Any]
         "Model hash": facts["model_hash"],
         "Model": facts["model"],
         "Denoising strength": "" if request.init is None else request.strength,
+        "Clip skip": "" if request.clip_skip == 1 else request.clip_skip,
         "RNG": "CPU",
         "Lora hashes": ", ".join(f"{each['name']}: {each['hash']}" for each in adapters),
         "Lora weights": ", ".join(f"{each['name']}: {each['weight']:g}" for each in adapters),

@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from brushwork import canvas, denoise, samplers
+from brushwork import canvas, denoise, samplers, wordings
 from brushwork.values import Conditioning
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import PIL.Image
     from torch import Tensor
@@ -50,7 +50,7 @@ class Drawing:
         with denoise.undisturbed(family):
             self.timesteps = denoise.set_timesteps(self.scheduler, request, family)
             self.start = canvas.start(family, self.scheduler, [request], self.generators, self.timesteps[:1])
-            self.texts = denoise.conditioning(family, [request])
+            self.wording = wordings.encode(family, request)
         self.latents = self.start.latents
 
     @property
@@ -62,6 +62,11 @@ class Drawing:
     def done(self) -> bool:
         """Whether the last step is made."""
         return self.index >= self.total
+
+    @property
+    def texts(self) -> Conditioning:
+        """What the denoiser is told at the next step."""
+        return self.wording.at(self.index, self.total)
 
     def inputs(self) -> tuple[Tensor, Tensor]:
         """Return what the denoiser is to look at next, (1 or 2, C, H, W), and the timestep of each."""
@@ -131,3 +136,12 @@ def _look(family: Family, members: list[tuple[Drawing, Tensor, Tensor]]) -> None
     for (drawing, inputs, _), own in zip(members, predicted.split([len(each) for _, each, _ in members]), strict=True):
         assert len(own) == len(inputs)
         drawing.step(own)
+
+
+def pictures(family: Family, requests: Sequence[Request], tell: Callable[[float], None]) -> list[PIL.Image.Image]:
+    """Draw requests together; see ``brushwork.denoise.pictures``."""
+    drawings = [Drawing(family, each) for each in requests]
+    while any(not each.done for each in drawings):
+        advance(family, [each for each in drawings if not each.done], at_once=2 * len(drawings))
+        tell(sum(each.index for each in drawings) / sum(each.total for each in drawings))
+    return [each.image(family) for each in drawings]

@@ -6,8 +6,9 @@ import contextlib
 import hashlib
 from typing import TYPE_CHECKING, Any, cast
 
+from brushwork import chunks
 from brushwork.embeddings import expand
-from brushwork.errors import ModelError
+from brushwork.errors import ConfigError, ModelError
 from brushwork.values import Conditioning, Moments
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
 
     from brushwork.families import Described
+    from brushwork.grammar import Piece
     from brushwork.values import Prediction
 
 PIPELINE = "StableDiffusionPipeline"
@@ -164,6 +166,24 @@ class StableDiffusion:
             mask = tokens.attention_mask.to(self.device)
         states = self.text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0]
         return Conditioning({"states": states})
+
+    def encode_pieces(self, texts: Sequence[Sequence[Piece]], clip_skip: int = 1) -> Conditioning:
+        """Return the states of weighted and long texts, all brought to the same number of chunks by empty ones.
+
+        Raises:
+            ConfigError: There are not so many layers to skip.
+        """
+        import torch
+
+        layers = int(self.text_encoder.config.num_hidden_layers)
+        if not 1 <= clip_skip <= layers:
+            message = f"clip_skip: {clip_skip} is not from 1 (nothing) to {layers}, the layers of this text encoder"
+            raise ConfigError(message)
+        every = [chunks.cut(text, self.tokenizer) for text in texts]
+        most = max(map(len, every))
+        padded = [[*each, *(chunks.Chunk() for _ in range(most - len(each)))] for each in every]
+        states = [chunks.encode(each, self.tokenizer, self.text_encoder, clip_skip=clip_skip) for each in padded]
+        return Conditioning({"states": torch.cat(states)})
 
     def encode_images(self, pixels: Tensor) -> Moments:
         """Return the posterior of pixels (B, 3, H, W) in [-1, 1]."""

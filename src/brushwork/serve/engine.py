@@ -191,13 +191,13 @@ class Engine:
         self, picture: str, planned: Planned, model: Entry, adapters: list[tuple[Entry, float]], *, alone: bool
     ) -> dict[str, Any]:
         words, _ = take_out(planned.prompt)
-        names = ("negative_prompt", "seed", "steps", "guidance_scale", "width", "height", "sampler", "strength")
+        names = ("negative_prompt", "seed", "steps", "guidance_scale", "width", "height", "sampler", "strength", "clip_skip")
         files = {
             name: str(self.store.path(value))
             for name in ("init", "mask")
             if (value := getattr(planned, name)) is not None
         }
-        draw = {name: getattr(planned, name) for name in names} | {"prompt": words.strip()}
+        draw = {name: getattr(planned, name) for name in names} | {"prompt": words.strip(), "grammar": True}
         return {
             "id": picture,
             "base": model.path,

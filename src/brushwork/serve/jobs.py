@@ -48,6 +48,7 @@ class Planned(Settings):
     init: str | None = None
     mask: str | None = None
     strength: float = 0.75
+    clip_skip: PositiveInt = 1
     label: str = ""
     """What tells it from the others of its job."""
 
@@ -68,6 +69,8 @@ class Drawn(Settings):
     width: PositiveInt | None = Field(None, description="null: what the model was trained at.")
     height: PositiveInt | None = Field(None, description="null: what the model was trained at.")
     sampler: str | None = Field(None, description="A name of GET /api/v1/samplers; null: the model's own, or DPM++ 2M.")
+
+    clip_skip: PositiveInt = Field(1, le=12, description="The last layer of the text encoder that is used, from the end.")
 
     def one(self, seed: int, **changes: Any) -> Planned:
         """Return the picture at a seed."""

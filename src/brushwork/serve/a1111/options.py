@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 FIXED: dict[str, Any] = {"samples_format": "png", "sd_vae": "Automatic"}
 """Options with one value that we can honour."""
-PLAIN: dict[str, Any] = {"CLIP_stop_at_last_layers": 1, "initial_noise_multiplier": 1.0, "inpainting_mask_weight": 1.0}
+PLAIN: dict[str, Any] = {"initial_noise_multiplier": 1.0, "inpainting_mask_weight": 1.0}
 """Options whose other values change the picture in a way that this server cannot."""
 
 
@@ -24,6 +24,7 @@ class Options:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._chosen: dict[str, str] = {}
+        self._clip_skip: dict[str, int] = {}
 
     def model(self, client: str) -> str:
         """Return the name of the model that a client draws with."""
@@ -34,7 +35,9 @@ class Options:
     def shown(self, client: str) -> dict[str, Any]:
         """Return all options as a client reads them."""
         entry = self.engine.catalogue.hash(self.engine.catalogue.find("model", self.model(client)))
-        return {"sd_model_checkpoint": entry.title, "sd_checkpoint_hash": entry.sha256 or "", **FIXED, **PLAIN}
+        return {"sd_model_checkpoint": entry.title, "sd_checkpoint_hash": entry.sha256 or "", **FIXED, **PLAIN} | {
+            "CLIP_stop_at_last_layers": self.clip_skip(client)
+        }
 
     def set(self, client: str, given: dict[str, Any]) -> None:
         """Set what is known; other keys are ignored, for clients send everything back that they were given.
@@ -45,6 +48,12 @@ class Options:
         self.check(given)
         if given.get("sd_model_checkpoint"):
             self._chosen[client] = self.find(str(given["sd_model_checkpoint"]))
+        if given.get("CLIP_stop_at_last_layers"):
+            self._clip_skip[client] = int(given["CLIP_stop_at_last_layers"])
+
+    def clip_skip(self, client: str) -> int:
+        """Return the layer of the text encoder at which a client's prompts end."""
+        return self._clip_skip.get(client, 1)
 
     def check(self, given: dict[str, Any]) -> None:
         """Refuse a value that we could not honour."""

@@ -57,7 +57,7 @@ class Face:
         self.options.check(override)
         chosen = override.get("sd_model_checkpoint")
         model = self.options.find(str(chosen)) if chosen else self.options.model(client)
-        live = self.engine.submit(self._job(asked, model), client)
+        live = self.engine.submit(self._job(asked, model, self._clip_skip(override, client)), client)
         self.newest[client] = live
         while not live.over.is_set():
             try:
@@ -72,7 +72,10 @@ class Face:
             raise kind(row.error["message"])
         return self._answer(asked, row)
 
-    def _job(self, asked: Generation, model: str) -> TextToImage | ImageToImage:
+    def _clip_skip(self, override: dict[str, Any], client: str) -> int:
+        return int(override.get("CLIP_stop_at_last_layers") or self.options.clip_skip(client))
+
+    def _job(self, asked: Generation, model: str, clip_skip: int) -> TextToImage | ImageToImage:
         """Return the job that a request comes to."""
         given: dict[str, Any] = {
             "model": model,
@@ -85,6 +88,7 @@ class Face:
             "width": asked.width,
             "height": asked.height,
             "sampler": asked.sampler(),
+            "clip_skip": clip_skip,
             "adapters": [AdapterAsked(name=str(each["path"]), weight=each.get("multiplier", 1)) for each in asked.lora],
         }
         if not isinstance(asked, ImageRequest):
@@ -184,7 +188,7 @@ def _info(asked: Generation, row: JobRow) -> dict[str, Any]:
         "infotexts": texts,
         "styles": asked.styles or [],
         "job_timestamp": time.strftime("%Y%m%d%H%M%S", time.localtime(row.created)),
-        "clip_skip": 1,
+        "clip_skip": int(fields.get("Clip skip", 1)),
         "is_using_inpainting_conditioning": False,
         "version": fields.get("Version", ""),
     }

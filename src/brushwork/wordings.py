@@ -1,0 +1,88 @@
+"""What the denoiser is told at each step of one picture: usually the same, with prompt editing something else.
+
+wording = encode(family, request)
+wording.at(index=0, total=20)                   # a Conditioning of one row, or of two with guidance
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from brushwork import denoise, grammar
+from brushwork.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from brushwork.generate import Request
+    from brushwork.grammar import Stretch
+    from brushwork.values import Conditioning, Family
+
+
+@dataclass(frozen=True)
+class Wording:
+    """All texts of a picture, encoded, and which of them are told when."""
+
+    encoded: Conditioning
+    steps: int
+    stretches: tuple[tuple[Stretch, ...], ...] = ()
+    """Of the negative prompt (with guidance) and of the prompt; the rows lie in this order. Empty: all rows, always."""
+
+    def at(self, index: int, total: int) -> Conditioning:
+        """Return what is told at look ``index`` of ``total`` (some samplers look several times in a step)."""
+        if not self.stretches:
+            return self.encoded
+        import torch
+
+        step = index * self.steps // total + 1
+        places, before = [], 0
+        for course in self.stretches:
+            places.append(before + next(n for n, stretch in enumerate(course) if step <= stretch.last))
+            before += len(course)
+        return self.encoded.rows(torch.tensor(places))
+
+
+def encode(family: Family, request: Request) -> Wording:
+    """Encode a picture's prompts, in A1111's grammar if the request says so.
+
+    Raises:
+        ConfigError: The family reads plain text only and these are not.
+    """
+    if not request.grammar and request.clip_skip == 1:
+        return Wording(denoise.conditioning(family, [request]), request.steps)
+    prompts = [request.negative_prompt, request.prompt] if denoise.guided(request) else [request.prompt]
+    courses = tuple(_course(each, request) for each in prompts)
+    encoder: Any = getattr(family, "encode_pieces", None)
+    if encoder is None:
+        _refuse(courses, request, family)
+        return Wording(denoise.conditioning(family, [request]), request.steps)
+    texts = [
+        grammar.weigh(each.text) if request.grammar else _plain(each.text) for course in courses for each in course
+    ]
+    parameter = next(family.denoiser.parameters())
+    encoded = encoder(texts, request.clip_skip).to(parameter.device, parameter.dtype)
+    changing = any(len(course) > 1 for course in courses)
+    return Wording(encoded, request.steps, courses if changing else ())
+
+
+def _course(text: str, request: Request) -> tuple[Stretch, ...]:
+    return grammar.stretches(text, request.steps) if request.grammar else (grammar.Stretch(request.steps, text),)
+
+
+def _plain(text: str) -> tuple[grammar.Piece, ...]:
+    return (grammar.Piece(text),)
+
+
+def _refuse(courses: Sequence[Sequence[Stretch]], request: Request, family: Family) -> None:
+    """Refuse what a family that reads plain text would not understand."""
+    if request.clip_skip != 1:
+        message = f"clip_skip: {family.name} has no layers to skip; leave it out"
+        raise ConfigError(message)
+    for course in courses:
+        if len(course) > 1 or grammar.weigh(course[0].text) != _plain(course[0].text):
+            message = (
+                f"prompt: {family.name} reads plain text, so brackets, weights and BREAK mean nothing to it; leave "
+                f"them out, or write \\( and \\) for brackets themselves"
+            )
+            raise ConfigError(message)
