@@ -1,4 +1,4 @@
-"""Long and weighted prompts for a CLIP text encoder: chunks of 75 tokens, each with its weight, encoded one after another.
+"""Long and weighted prompts for a CLIP text encoder: chunks of 75 tokens, each token with its weight.
 
     every = cut(weigh("a (red:1.3) dog BREAK on grass"), tokenizer)         # two chunks
     states = encode(every, tokenizer, text_encoder)                         # (1, 2 * 77, width)

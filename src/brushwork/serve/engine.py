@@ -191,7 +191,17 @@ class Engine:
         self, picture: str, planned: Planned, model: Entry, adapters: list[tuple[Entry, float]], *, alone: bool
     ) -> dict[str, Any]:
         words, _ = take_out(planned.prompt)
-        names = ("negative_prompt", "seed", "steps", "guidance_scale", "width", "height", "sampler", "strength", "clip_skip")
+        names = (
+            "negative_prompt",
+            "seed",
+            "steps",
+            "guidance_scale",
+            "width",
+            "height",
+            "sampler",
+            "strength",
+            "clip_skip",
+        )
         files = {
             name: str(self.store.path(value))
             for name in ("init", "mask")

@@ -70,7 +70,9 @@ class Drawn(Settings):
     height: PositiveInt | None = Field(None, description="null: what the model was trained at.")
     sampler: str | None = Field(None, description="A name of GET /api/v1/samplers; null: the model's own, or DPM++ 2M.")
 
-    clip_skip: PositiveInt = Field(1, le=12, description="The last layer of the text encoder that is used, from the end.")
+    clip_skip: PositiveInt = Field(
+        1, le=12, description="The last layer of the text encoder that is used, from the end."
+    )
 
     def one(self, seed: int, **changes: Any) -> Planned:
         """Return the picture at a seed."""
