@@ -140,7 +140,7 @@ def _texts(source: Any) -> dict[str, str]:
 
     with PIL.Image.open(source, formats=["PNG"]) as image:
         image.load()
-        return {key: str(value) for key, value in image.info.items()}
+        return {str(key): str(value) for key, value in image.info.items()}
 
 
 def _of(texts: Mapping[str, str]) -> Infotext:

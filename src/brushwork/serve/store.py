@@ -175,11 +175,15 @@ class Store:
     def _jobs(self, where: str, given: Sequence[object]) -> list[JobRow]:
         columns = "id, kind, client, state, asked, created, started, finished, error, notes"
         rows = self._database.execute(f"select {columns} from jobs {where}", tuple(given)).fetchall()  # noqa: S608  (our own words)
-        return [
-            JobRow(*row[:4], json.loads(row[4]), *row[5:8], json.loads(row[8] or "null"), json.loads(row[9]),
-                   list(self._pictures(row[0])))
-            for row in rows
-        ]  # fmt: skip
+        return [self._job(*row) for row in rows]
+
+    def _job(self, job: str, *row: Any) -> JobRow:
+        kind, client, state, asked, created, started, finished, error, notes = row
+        told = json.loads(error) if error else None
+        pictures = list(self._pictures(job))
+        return JobRow(
+            job, kind, client, state, json.loads(asked), created, started, finished, told, json.loads(notes), pictures
+        )
 
     def _pictures(self, job: str) -> Iterator[PictureRow]:
         rows = self._database.execute(

@@ -223,7 +223,7 @@ def _shown(engine: Engine, row: JobRow) -> dict[str, Any]:
 
 async def _follow(live: Live, after: int) -> AsyncIterator[str]:
     events = live.follow(after).__aiter__()
-    following: asyncio.Task[Event] = asyncio.ensure_future(anext(events))  # type: ignore[arg-type]
+    following: asyncio.Task[Event] = asyncio.ensure_future(anext(events))
     try:
         while True:
             done, _ = await asyncio.wait({following}, timeout=KEEP_ALIVE)
@@ -232,7 +232,7 @@ async def _follow(live: Live, after: int) -> AsyncIterator[str]:
                 continue
             event = following.result()
             yield f"id: {event.number}\nevent: {event.type}\ndata: {json.dumps(event.data)}\n\n"
-            following = asyncio.ensure_future(anext(events))  # type: ignore[arg-type]
+            following = asyncio.ensure_future(anext(events))
     except StopAsyncIteration:
         return
     finally:

@@ -111,7 +111,7 @@ def make_router(engine: Engine) -> APIRouter:
         files = [value for key, value in form.multi_items() if key in ("image", "image[]")]
         scalars = {key: value for key, value in form.items() if key not in ("image", "image[]", "mask")}
         try:
-            asked = Edit(**scalars)  # type: ignore[arg-type]  # texts, which pydantic reads
+            asked = Edit(**scalars)
         except ValidationError as error:
             first = error.errors()[0]
             message = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
