@@ -4,8 +4,8 @@
 
 Each client asks for one picture after another, with steps, guidance, prompt and seed of its own. The loop draws the
 same requests one after another with a plain diffusers pipeline; so do its answers wait: a request's latency there
-counts from the moment when the client could have asked. Both draw on one thread. Compared are pictures a second, the 99th
-percentile of the latencies, and the pictures themselves.
+counts from the moment when the client could have asked. Both draw on one thread. Compared are pictures a second, the
+99th percentile of the latencies, and the pictures themselves.
 """
 
 from __future__ import annotations
