@@ -93,6 +93,26 @@ def test_the_other_calls_of_webuiapi(web: webuiapi.WebUIApi) -> None:
     assert web.set_options(web.get_options()) is None
 
 
+def test_extras_styles_and_interrogate(web: webuiapi.WebUIApi, server: Server) -> None:
+    image = Image.new("RGB", (64, 48), "red")
+    assert web.extra_single_image(image=image, upscaler_1="Lanczos", upscaling_resize=2).image.size == (128, 96)
+    both = web.extra_batch_images(images=[image, image], upscaler_1="Nearest", resize_mode=1, upscaling_resize_w=20,
+                                  upscaling_resize_h=30)  # fmt: skip
+    assert [each.size for each in both.images] == [(20, 30)] * 2
+    with pytest.raises(RuntimeError, match="Did you mean Lanczos"):
+        web.extra_single_image(image=image, upscaler_1="Lancos")
+    assert web.interrogate(image).info
+    styles = server.log.parent / "served" / "styles.csv"
+    styles.write_text('name,prompt,negative_prompt\nred,"{prompt} on a red background",blue\n')
+    assert web.get_prompt_styles() == [
+        {"name": "red", "prompt": "{prompt} on a red background", "negative_prompt": "blue"}
+    ]
+    drawn = web.txt2img(prompt="a dog", styles=["red"], sampler_name="Euler", **SMALL)
+    assert drawn.info["infotexts"][0].startswith("a dog on a red background\nNegative prompt: blue\n")
+    with pytest.raises(RuntimeError, match="Did you mean red"):
+        web.txt2img(prompt="a dog", styles=["rad"], **SMALL)
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -16,10 +16,13 @@ from fastapi import APIRouter, Body, Request
 from brushwork import infotext, samplers
 from brushwork.errors import ConfigError, RunFailed
 from brushwork.serve import wire
+from brushwork.serve.a1111 import extras
 from brushwork.serve.a1111.options import Options
 from brushwork.serve.a1111.requests import Generation, ImageRequest, TextRequest
 from brushwork.serve.faces.native import client_of
 from brushwork.serve.jobs import AdapterAsked, ImageToImage, TextToImage
+from brushwork.serve.styles import Styles
+from brushwork.serve.upscale import UPSCALERS
 
 if TYPE_CHECKING:
     from brushwork.serve.engine import Engine
@@ -39,6 +42,7 @@ def make_router(engine: Engine) -> APIRouter:
     _state(router, face)
     _lists(router, face)
     _empty(router, face)
+    router.include_router(extras.make_router(engine))
     return router
 
 
@@ -48,6 +52,7 @@ class Face:
     def __init__(self, engine: Engine) -> None:
         self.engine, self.options = engine, Options(engine)
         self.newest: dict[str, Live] = {}
+        self.styles = Styles(engine.config.data / "styles.csv")
 
     async def draw(self, request: Request, asked: Generation) -> dict[str, Any]:
         """Submit, wait, answer; a client that goes away takes its job along."""
@@ -57,6 +62,8 @@ class Face:
         self.options.check(override)
         chosen = override.get("sd_model_checkpoint")
         model = self.options.find(str(chosen)) if chosen else self.options.model(client)
+        words = self.styles.apply(asked.prompt, asked.negative_prompt, asked.styles or [])
+        asked = asked.model_copy(update={"prompt": words[0], "negative_prompt": words[1]})
         live = self.engine.submit(self._job(asked, model, self._clip_skip(override, client)), client)
         self.newest[client] = live
         while not live.over.is_set():
@@ -324,14 +331,19 @@ def _lists(router: APIRouter, face: Face) -> None:
 
     @router.get("/upscalers")
     async def upscalers() -> list[dict[str, Any]]:
-        """Return that there are none but None, which clients expect first."""
-        return [{"name": "None", "model_name": None, "model_path": None, "model_url": None, "scale": 4}]
+        """Return the upscalers; clients expect None first."""
+        empty = {"model_name": None, "model_path": None, "model_url": None, "scale": 4}
+        return [{"name": name, **empty} for name in UPSCALERS]
+
+    @router.get("/prompt-styles")
+    async def prompt_styles() -> list[dict[str, str]]:
+        """Return the styles of ``styles.csv`` in the server's data folder."""
+        return [each._asdict() for each in face.styles.all().values()]
 
 
 def _empty(router: APIRouter, face: Face) -> None:
     @router.get("/sd-vae")
     @router.get("/latent-upscale-modes")
-    @router.get("/prompt-styles")
     @router.get("/script-info")
     @router.get("/hypernetworks")
     @router.get("/face-restorers")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,6 +69,14 @@ def _jobs(router: APIRouter, engine: Engine) -> None:
         ended = await engine.cancel(job)
         return {"id": job, "cancelled": ended}
 
+    @router.get("/api/v1/jobs/{job}/zip", tags=["jobs"])
+    async def zipped(job: str) -> Response:
+        """Return all pictures of a job in one file."""
+        row = _found(engine, job)
+        data = await asyncio.to_thread(_zip, engine, row)
+        disposition = f'attachment; filename="brushwork-{row.id[:8]}.zip"'
+        return Response(data, media_type="application/zip", headers={"content-disposition": disposition})
+
     @router.get("/api/v1/jobs/{job}/events", tags=["jobs"])
     async def events(job: str, last_event_id: Annotated[int, Header(ge=0)] = 0) -> StreamingResponse:
         """Follow a job (server-sent events); ``Last-Event-ID`` goes on after an event."""
@@ -115,9 +124,18 @@ def _pictures(router: APIRouter, engine: Engine) -> None:
         }
 
 
-def _thumb(path: Any) -> bytes:
-    import io
+def _zip(engine: Engine, row: JobRow) -> bytes:
+    import zipfile
 
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for each in row.pictures:
+            if each.state == "done":
+                archive.write(engine.store.path(each.id), f"{each.place:05}-{each.planned['seed']}.png")
+    return buffer.getvalue()
+
+
+def _thumb(path: Any) -> bytes:
     import PIL.Image
 
     with PIL.Image.open(path) as image:
