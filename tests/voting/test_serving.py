@@ -26,8 +26,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def ask(server: Server, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
-    host, port = server.server_address[:2]
-    connection = http.client.HTTPConnection(str(host), port, timeout=10)
+    port = int(server.server_address[1])
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     data = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
     given = {"Content-Type": "application/json"} if data is not None else {}
     connection.request(method, path, data, {**given, **{key.replace("_", "-"): value for key, value in headers.items()}})
