@@ -1,8 +1,8 @@
 """A small ballot of coloured squares, and raters who answer by a rule.
 
-    folder = make_ballot(tmp_path, prompts=6)
-    rows = answered(folder, sheet=0, choose=lambda items, question: items[1])
-    hand_in(folder, "ann", 0, rows)
+folder = make_ballot(tmp_path, prompts=6)
+rows = answered(folder, sheet=0, choose=lambda items, question: items[1])
+hand_in(folder, "ann", 0, rows)
 """
 
 from __future__ import annotations

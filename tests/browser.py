@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     import aiohttp
+    from typing_extensions import Self
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PROGRAM = next((found for name in NAMES if (found := shutil.which(name))), None)
@@ -45,7 +46,7 @@ class Browser:
         self._number = 0
         self.problems: list[str] = []
 
-    def __enter__(self) -> Browser:
+    def __enter__(self) -> Self:
         profile = self._stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         assert PROGRAM
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0"]
@@ -55,7 +56,7 @@ class Browser:
             stderr=subprocess.DEVNULL,
         )
         try:
-            self._loop.run_until_complete(self._connect(Path(profile) / "DevToolsActivePort"))
+            self._loop.run_until_complete(self._connect(self._port(Path(profile) / "DevToolsActivePort")))
         except BaseException:
             self.close()
             raise
@@ -73,14 +74,17 @@ class Browser:
         self._process.wait(10)
         self._stack.close()
 
-    async def _connect(self, told: Path) -> None:
+    def _port(self, told: Path) -> int:
+        """Wait until the browser says where its DevTools are."""
+        until = time.monotonic() + PATIENCE
+        while not (told.is_file() and "\n" in told.read_text("utf-8")):
+            assert time.monotonic() < until, "the browser does not start"
+            time.sleep(0.05)
+        return int(told.read_text("utf-8").splitlines()[0])
+
+    async def _connect(self, port: int) -> None:
         import aiohttp
 
-        until = time.monotonic() + PATIENCE
-        while not (told.is_file() and "\n" in told.read_text()):
-            assert time.monotonic() < until, "the browser does not start"
-            await asyncio.sleep(0.1)
-        port = told.read_text().splitlines()[0]
         self._session = aiohttp.ClientSession()
         async with self._session.get(f"http://127.0.0.1:{port}/json/list") as reply:
             tab = next(each for each in await reply.json() if each["type"] == "page")

@@ -6,7 +6,6 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from ballots import answered, hand_in, make_ballot, picture_folders
 from synthetic import TARGET, make_run
 from tiny import make_tiny_sd
@@ -16,6 +15,8 @@ from brushwork.voting import ballot
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 PROMPTS = ("a cat", "a dog", "a fish")
 
@@ -41,8 +42,8 @@ def test_from_models_to_votes_to_pairs_to_training(
     assert [each["seed"] for each in drawn] == [5, 6, 7, 8, 9, 10]
     assert folder.key.made["drawn"][0]["steps"] == 1
 
-    hand_in(folder, "ann", 0, answered(folder, 0, lambda shown, _: 1))
-    hand_in(folder, "ben", 1, answered(folder, 1, lambda shown, _: 1), tmp_path / "ben.json")
+    hand_in(folder, "ann", 0, answered(folder, 0, lambda _shown, _question: 1))
+    hand_in(folder, "ben", 1, answered(folder, 1, lambda _shown, _question: 1), tmp_path / "ben.json")
     counts = told(capsys, "votes", "tally", place, tmp_path / "ben.json")
     assert [each["meetings"][0]["wins_other"] for each in counts["questions"]] == [12, 12, 12]
     assert (place / "results.html").is_file()
@@ -65,7 +66,7 @@ def test_a_run_is_voted_on_by_the_pictures_that_it_has(
 ) -> None:
     finished = make_run(tmp_path / "run", seeds=2)
     finished.weights.mkdir(exist_ok=True)
-    monkeypatch.setattr("brushwork.pairs.draw_run", lambda run, planned, folder: None)
+    monkeypatch.setattr("brushwork.pairs.draw_run", lambda *_: None)
     made = told(capsys, "vote", finished.path, "--out", tmp_path / "ballot", "--bundle", tmp_path / "bundle")
     folder = ballot.read(tmp_path / "ballot")
     assert (made["items"], made["pairs"]) == (["base", "tuned"], 2 * len(TARGET))
@@ -115,7 +116,7 @@ def test_serving_says_where_and_ends_with_ctrl_c(
 ) -> None:
     from brushwork.voting.serving import Server
 
-    def interrupted(self: Server, poll_interval: float) -> None:
+    def interrupted(*_: object, **_named: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Server, "serve_forever", interrupted)

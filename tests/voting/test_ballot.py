@@ -71,7 +71,7 @@ def test_a_ballot_that_was_changed_is_refused(tmp_path: Path, what: str) -> None
         Image.new("RGB", (24, 24)).save(picture)
     else:
         picture.unlink()
-    with pytest.raises(UserError, match="was changed|were changed"):
+    with pytest.raises(UserError, match=r"was changed|were changed"):
         ballot.read(folder.path)
 
 

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from brushwork.voting.ballot import BallotFolder
 
 
-def tuned(shown: tuple[int, int], question: str) -> int | None:
+def tuned(_shown: tuple[int, int], question: str) -> int | None:
     return None if question == "prompt" else 1
 
 
-def left(shown: tuple[int, int], question: str) -> int:
+def left(shown: tuple[int, int], _question: str) -> int:
     return shown[0]
 
 
@@ -74,7 +74,7 @@ def test_whoever_always_chooses_the_left_picture_is_found_out(folder: BallotFold
 
 
 def test_tests_let_each_prompt_have_one_say_and_are_corrected_over_the_questions(folder: BallotFolder) -> None:
-    def mostly(shown: tuple[int, int], question: str) -> int:
+    def mostly(_shown: tuple[int, int], question: str) -> int:
         return 1 if question != "overall" else 0
 
     told = counted(folder, mostly, tuned, tuned)
@@ -87,11 +87,8 @@ def test_tests_let_each_prompt_have_one_say_and_are_corrected_over_the_questions
 
 
 def test_agreement_is_fleiss_kappa_of_the_pairs_with_equally_many_raters(folder: BallotFolder) -> None:
-    def by_subject(shown: tuple[int, int], question: str) -> int:
-        return 1
-
-    hand_in(folder, "ann", 0, answered(folder, 0, by_subject))
-    rows = answered(folder, 1, lambda shown, _: 0)
+    hand_in(folder, "ann", 0, answered(folder, 0, lambda _shown, _question: 1))
+    rows = answered(folder, 1, lambda _shown, _question: 0)
     kept = [row for row in rows if not row["repeat"]][: 6 * 3]
     hand_in(folder, "ben", 1, kept)
     agreed = question(counting.count(folder, answers.load(folder)), "overall")["agreement"]
@@ -175,7 +172,7 @@ def test_the_page_of_results_names_the_models_and_stands_alone(folder: BallotFol
 def test_votes_become_pairs_of_the_picture_that_most_preferred(folder: BallotFolder, tmp_path: Path) -> None:
     from brushwork.sources.pairs import Config
 
-    for number, choose in enumerate([tuned, tuned, lambda shown, _: 0]):
+    for number, choose in enumerate([tuned, tuned, lambda _shown, _question: 0]):
         hand_in(folder, f"r{number}", number, answered(folder, number, choose))
     found = answers.load(folder)
     told = preferring.write(folder, found, tmp_path / "pairs")

@@ -30,7 +30,9 @@ def ask(server: Server, method: str, path: str, body: Any = None, **headers: str
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     data = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
     given = {"Content-Type": "application/json"} if data is not None else {}
-    connection.request(method, path, data, {**given, **{key.replace("_", "-"): value for key, value in headers.items()}})
+    connection.request(
+        method, path, data, {**given, **{key.replace("_", "-"): value for key, value in headers.items()}}
+    )
     reply = connection.getresponse()
     content = reply.read()
     connection.close()
@@ -38,7 +40,9 @@ def ask(server: Server, method: str, path: str, body: Any = None, **headers: str
     return reply.status, told, dict(reply.headers)
 
 
-def row(server: Server, place: int = 0, choice: str = "left", sheet: int = 0, question: str = "prompt") -> dict[str, Any]:
+def row(
+    server: Server, place: int = 0, choice: str = "left", sheet: int = 0, question: str = "prompt"
+) -> dict[str, Any]:
     pair, left, repeat = server.folder.ballot.sheets[sheet][place]
     told = {"place": place, "pair": pair, "left": left, "repeat": repeat}
     return {**told, "question": question, "choice": choice, "ms": 900}
@@ -75,7 +79,12 @@ def test_answers_are_stored_at_once_and_an_earlier_one_is_replaced(server: Serve
 
 
 def test_raters_get_sheets_in_turn_and_names_that_look_alike_stay_apart(server: Server) -> None:
-    assert [ask(server, "GET", f"/answers?rater={name}")[1]["sheet"] for name in ("a", "A", "%C3%A4", "a")] == [0, 1, 2, 0]
+    assert [ask(server, "GET", f"/answers?rater={name}")[1]["sheet"] for name in ("a", "A", "%C3%A4", "a")] == [
+        0,
+        1,
+        2,
+        0,
+    ]
     assert len(list(server.folder.answers.glob("*.json"))) == 3
 
 

@@ -2,13 +2,13 @@
 
     with recording(family.denoiser) as record:
         ...                                     # draw
-    maps = record.maps(tokens=77, size=(64, 64))        # (77, 64, 64), sums to 1 over the tokens of each place
+    maps = record.maps(size=(64, 64))           # (77, 64, 64), sums to 1 over the tokens of each place
 
-Each cross-attention layer mixes the tokens into each place of the picture with the weights softmax(Q K^T / sqrt(d)) over
-the tokens (Vaswani et al. 2017, arXiv:1706.03762, equation 1; Rombach et al. 2022, arXiv:2112.10752, section 3.3). Here
-the weights are computed a second time beside the layer's own, fused computation, whose result goes on unchanged; so the
-picture is the same to the last bit. They are averaged over heads, layers and steps after enlarging each layer's map to
-one size, as Tang et al. 2022 (DAAM, arXiv:2210.04885) add them up.
+Each cross-attention layer mixes the tokens into each place of the picture with the weights softmax(Q K^T / sqrt(d))
+over the tokens (Vaswani et al. 2017, arXiv:1706.03762, equation 1; Rombach et al. 2022, arXiv:2112.10752, section 3.3).
+Here the weights are computed a second time beside the layer's own, fused computation, whose result goes on unchanged;
+so the picture is the same to the last bit. They are averaged over heads, layers and steps after enlarging each layer's
+map to one size, as Tang et al. 2022 (DAAM, arXiv:2210.04885) add them up.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from brushwork import canvas, generate, predictions
 from brushwork.anatomy import attention, shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import PIL.Image
     from torch import Tensor
@@ -118,7 +118,7 @@ def draw(family: Family, request: Request, frames: int = FRAMES) -> Drawn:
 
 
 @contextlib.contextmanager
-def _decoding(family: Family) -> Any:
+def _decoding(family: Family) -> Iterator[list[Row]]:
     """Note the shapes on the way from latents to pixels; a VAE is called by its parts, never as a whole."""
     vae: Any = family.vae
     with shapes.tracing(decoder=vae.decoder) as rows:
@@ -147,7 +147,7 @@ def clean(family: Family, call: Call) -> Tensor:
 
 
 def noise_level(family: Family, timestep: float) -> float:
-    """Return the share of noise in the latents at a timestep: of the variance, 1 - alphas_cumprod; for flow, of the mix.
+    """Return the share of noise at a timestep: of the variance, 1 - alphas_cumprod; for flow, of the mix.
 
     Between the timesteps of training, where some samplers look, it is interpolated.
     """
@@ -171,5 +171,3 @@ def decode(family: Family, latents: Sequence[Tensor]) -> list[PIL.Image.Image]:
     weight = next(family.vae.parameters())
     with torch.no_grad():
         return [canvas.to_images(family.decode_latents(each.to(weight)).float())[0] for each in latents]
-
-

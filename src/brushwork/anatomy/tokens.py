@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from brushwork.embeddings import expand
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from brushwork.values import Family
 
 END_OF_WORD = "</w>"
@@ -58,16 +60,14 @@ def _read(name: str, tokenizer: Any, family: Family, prompt: str) -> Read:
     special = set(tokenizer.all_special_ids)
     # The start and the end are special; padding is often the end once more and is not in ``ids``.
     inner = [place for place, number in enumerate(ids) if number not in special]
-    owner, words = _words([raw[place] for place in inner])
+    owner, words = _words([raw[place] for place in inner], tokenizer.get_added_vocab())
     belongs = dict(zip(inner, owner, strict=True))
-    pieces = tuple(
-        Piece(place, number, _readable(raw[place]), belongs.get(place)) for place, number in enumerate(ids)
-    )
+    pieces = tuple(Piece(place, number, _readable(raw[place]), belongs.get(place)) for place, number in enumerate(ids))
     return Read(name, length, pieces, tuple(words), len(tokenizer), family.unread(prompt))
 
 
-def _words(pieces: list[str]) -> tuple[list[int], list[str]]:
-    """Return each piece's word, and the words; pieces carry the mark of their tokenizer.
+def _words(pieces: list[str], added: Collection[str] = ()) -> tuple[list[int], list[str]]:
+    """Return each piece's word, and the words; pieces carry the mark of their tokenizer, ``added`` ones stand alone.
 
     >>> _words(["a</w>", "astro", "naut</w>"])
     ([0, 1, 1], ['a', 'astronaut'])
@@ -76,12 +76,12 @@ def _words(pieces: list[str]) -> tuple[list[int], list[str]]:
     words: list[str] = []
     begins = True
     for piece in pieces:
-        if begins or piece.startswith(BEGIN_OF_WORD):
+        if begins or piece in added or piece.startswith(BEGIN_OF_WORD):
             words.append("")
         words[-1] += _readable(piece)
         owner.append(len(words) - 1)
         # CLIP marks the last piece of a word; SentencePiece the first, so there a word goes on until the next mark.
-        begins = piece.endswith(END_OF_WORD)
+        begins = piece in added or piece.endswith(END_OF_WORD)
     return owner, words
 
 
