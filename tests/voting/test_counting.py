@@ -165,7 +165,7 @@ def test_the_page_of_results_names_the_models_and_stands_alone(folder: BallotFol
     assert "https://" not in text
     assert "<script" not in text
     assert text.count("data:image/") == 20
-    assert "are lacking" in text
+    assert "takes 194 independent votes" in text
     assert json.loads(json.dumps(told))["questions"] == told["questions"], "results.json holds the same"
 
 

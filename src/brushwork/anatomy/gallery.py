@@ -17,6 +17,7 @@ from brushwork.errors import ConfigError, UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     import PIL.Image
     from numpy.typing import NDArray
 
@@ -77,18 +78,15 @@ def from_skimage() -> list[Captioned]:
     Raises:
         ConfigError: scikit-image is not installed, or lacks one of them.
     """
-    if importlib.util.find_spec("skimage") is None:
+    package = importlib.util.find_spec("skimage")
+    if package is None or not package.submodule_search_locations:
         message = "--skimage: these pictures come with scikit-image. Install it: pip install scikit-image"
         raise ConfigError(message)
-    from skimage import data_dir
-
     from brushwork import images
 
-    found = []
+    found, data = [], Path(package.submodule_search_locations[0]) / "data"
     for name, caption in SKIMAGE.items():
-        path = next(
-            (each for each in sorted(Path(data_dir).glob(f"{name}.*")) if each.suffix in (".png", ".jpg")), None
-        )
+        path = next((each for each in sorted(data.glob(f"{name}.*")) if each.suffix in (".png", ".jpg")), None)
         if path is None:
             message = f"--skimage: this scikit-image does not bring the picture {name!r}. Install 0.24 or later."
             raise ConfigError(message)
@@ -96,7 +94,7 @@ def from_skimage() -> list[Captioned]:
     return found
 
 
-def similarity(clip: Clip, pictures: Sequence[Captioned]) -> NDArray:
+def similarity(clip: Clip, pictures: Sequence[Captioned]) -> NDArray[np.float64]:
     """Return the cosine of each picture with each caption, (N, N)."""
     from brushwork.formulas.similarity import similarity_matrix
 

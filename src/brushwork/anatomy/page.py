@@ -134,7 +134,9 @@ def overlay(picture: Image, weights: Tensor) -> Image:
     values: NDArray[np.float64] = weights.double().numpy()
     span = values.max() - values.min()
     levels = (values - values.min()) / span if span else np.zeros_like(values)
-    size = tuple(max(side, SMALL) if max(picture.size) <= PIXELATED else side for side in picture.size)
+    width, height = picture.size
+    scale = max(1, SMALL // max(width, height)) if max(width, height) <= PIXELATED else 1
+    size = (scale * width, scale * height)
     grown = Images.fromarray((levels * 255).astype(np.uint8)).resize(size, Images.Resampling.BICUBIC)
     heat = _heat(np.asarray(grown, np.float64) / 255)
     grey = np.asarray(picture.convert("L").resize(size, Images.Resampling.NEAREST), np.float64)[..., None]

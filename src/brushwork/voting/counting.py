@@ -268,7 +268,7 @@ def sentence(meeting: dict[str, Any]) -> str:
     said = f"{meeting['other']} was preferred in {won} of {won + lost} votes with a preference"
     if meeting["rate_interval"]:
         low, high = meeting["rate_interval"]
-        said += f" ({meeting['rate_other']:.0%}, 95 % interval {low:.0%} to {high:.0%})"
+        said += f" ({100 * meeting['rate_other']:.0f} %, 95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
     said += f", {counted(ties, 'tie')}."
     p, reach = meeting["p_holm"], meeting["smallest_p"]
     said += (

@@ -37,13 +37,16 @@ def write(folder: BallotFolder, answers: Sequence[Answer], told: dict[str, Any],
     """
     environment = page.environment()
     words = ("number", "p_text", "counted", "curly")
-    environment.filters |= {name: getattr(wording, name) for name in words} | {"percent": percent, "between": between}
+    environment.filters |= {name: getattr(wording, name) for name in words} | {
+        "percent": percent,
+        "between": between,
+        "enough": _enough,
+    }
     text = environment.get_template("results.html.jinja").render(
         style=(page.REPORT / "report.css").read_text("utf-8") + (page.ASSETS / "results.css").read_text("utf-8"),
         told=told,
         lead=_lead(told),
         trust=_trust(told),
-        lacking=[_lacking(meeting) for question in told["questions"] for meeting in question["meetings"]],
         pairs=_pairs(folder, answers),
         left_out=max(0, len(folder.ballot.pairs) - SHOWN),
         version=__version__,
@@ -94,27 +97,19 @@ def _trust(told: dict[str, Any]) -> list[str]:
         if agreed["kappa"] is None:
             continue
         said.append(
-            f'On "{question["name"]}", Fleiss\' kappa is {wording.number(agreed["kappa"], 2)} over {agreed["pairs"]} '
-            f"of {agreed['of_pairs']} pairs, each judged by {agreed['raters']} raters: 0 is what chance gives, 1 is "
-            f"agreement."
+            f"On the question of {question['name']}, Fleiss' kappa is {wording.number(agreed['kappa'], 2)} over "
+            f"{agreed['pairs']} of {agreed['of_pairs']} pairs, each judged by {agreed['raters']} raters: 0 is what "
+            f"chance gives, 1 is agreement."
         )
     if not any(question["agreement"]["raters"] for question in told["questions"]):
         said.append("No pair was judged by two raters, so nothing is known about how far people agree.")
     return said
 
 
-def _lacking(meeting: dict[str, Any]) -> str:
-    """Say how many votes more it would take."""
-    wanted, still = meeting["votes_to_detect"], meeting["votes_still_needed"]
-    told = (
-        f"To show a preference of {percent(wanted['share'])} as often as not missing it four times in five takes "
-        f"{wanted['in_all']} independent votes; {wanted['still']} are lacking."
-    )
-    if still is None:
-        return f"{told} So far it is even, and no number of votes shows a preference that is not there."
-    if still == 0:
-        return f"{told} If the preference is as large as it looks, there are votes enough."
-    return f"{told} If the preference is as large as it looks so far, {wording.counted(still, 'vote')} more would do."
+def _enough(meeting: dict[str, Any]) -> str:
+    """Say how many votes more it would take if the preference is as large as it looks."""
+    still = meeting["votes_still_needed"]
+    return "even so far" if still is None else "enough" if still == 0 else wording.grouped(still)
 
 
 def _pairs(folder: BallotFolder, answers: Sequence[Answer]) -> list[dict[str, Any]]:

@@ -160,7 +160,6 @@ for (const name of ballot.references) {
   image.alt = "Example";
   $("examples").querySelector("div").append(image);
 }
-if (matchMedia("(max-width: 40rem)").matches) $("examples").open = false;
 const known = storage.read("rater");
 if (known) {
   $("rater").value = known;
