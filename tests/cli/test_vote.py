@@ -6,6 +6,7 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from ballots import answered, hand_in, make_ballot, picture_folders
 from synthetic import TARGET, make_run
 from tiny import make_tiny_sd
@@ -16,8 +17,6 @@ from brushwork.voting import ballot
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
-
 PROMPTS = ("a cat", "a dog", "a fish")
 
 
@@ -26,6 +25,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_from_models_to_votes_to_pairs_to_training(
     tiny_sd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

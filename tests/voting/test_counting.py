@@ -142,6 +142,7 @@ def test_foreign_and_changed_answers_are_refused(folder: BallotFolder, tmp_path:
         ({"place": 99}, "not on sheet"),
         ({"choice": "both"}, "not on the ballot"),
         ({"question": "taste"}, "not on the ballot"),
+        ({"question": ["prompt"]}, "not on the ballot"),
         ({"ms": -1}, "no time"),
         ({"more": 1}, "an answer has"),
     ]:

@@ -110,6 +110,15 @@ def test_a_bundle_whose_pictures_were_exchanged_refuses_to_go_on(tmp_path: Path,
     browser.wait("document.querySelector('#problem').textContent.includes('not the one it was made with')")
 
 
+def test_a_bundle_in_a_folder_shows_its_pictures_too(tmp_path: Path, browser: Browser) -> None:
+    folder = make_ballot(tmp_path, prompts=2, questions=("overall",))
+    browser.open(page.write_bundle(folder, tmp_path / "bundle").as_uri())
+    begin(browser, "carl")
+    assert browser.value("[...document.querySelectorAll('#pictures img')].every((each) => each.naturalWidth === 24)")
+    press(browser, "ArrowLeft", 1)
+    assert browser.problems == []
+
+
 def test_both_pictures_and_all_buttons_fit_on_a_phone(tmp_path: Path, browser: Browser) -> None:
     folder = make_ballot(tmp_path, prompts=2, side=256)
     browser.open(page.write_bundle(folder, tmp_path / "vote.html").as_uri())

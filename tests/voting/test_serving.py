@@ -107,6 +107,8 @@ def test_many_raters_at_once_lose_nothing(server: Server) -> None:
     [
         (b"{", {}, 400),
         (b"[]", {}, 400),
+        (b"[" * 60_000, {}, 400),
+        ({"rater": "ann", "answer": {**dict.fromkeys(("left", "pair"), 0), "place": 0, "question": []}}, {}, 400),
         ({"rater": "", "answer": {}}, {}, 400),
         ({"rater": "ann", "answer": {"place": 0}}, {}, 400),
         ({"rater": "a\nb\x00", "answer": {}}, {}, 400),

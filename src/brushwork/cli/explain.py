@@ -33,6 +33,9 @@ from brushwork.cli import json_option, print_json
     show_default=True,
 )  # fmt: skip
 @click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps.", show_default=True)
+@click.option(
+    "--precision", default="no", type=click.Choice(["no", "bf16", "fp16"]), help="no: float32.", show_default=True
+)
 @json_option
 def command(
     model: str,
@@ -43,6 +46,7 @@ def command(
     judge: str,
     out: Path,
     device: str,
+    precision: Any,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -53,6 +57,7 @@ def command(
     """
     from brushwork import models
     from brushwork.anatomy import gallery, overview, page
+    from brushwork.devices import resolve_device, resolve_dtype
     from brushwork.errors import ConfigError
 
     if skimage and images:
@@ -62,7 +67,8 @@ def command(
         message = "--caption: it belongs to an --image, and there is none."
         raise ConfigError(message)
     pictures = gallery.from_skimage() if skimage else gallery.from_files(images, captions)
-    opened = models.open_model(model, device=device)
+    place = resolve_device(device)
+    opened = models.open_model(model, dtype=resolve_dtype(precision, place), device=place)
     found = overview.explain(opened, _request(opened, prompt, settings), pictures=pictures, judge=judge)
     page.write(found, out)
     if as_json:

@@ -156,6 +156,11 @@ def _gathered(
     if run is not None and given["prompts"] is None:
         _refuse_drawing(given, "a run is compared by the pictures of its own validation prompts")
         return *gathering.of_run(run), examples or gathering.examples(run)
+    if run is not None and (run.config.revision or run.config.base_config):
+        message = (
+            f"--prompts: the base of {what[0]} has a revision or a base_config of its own; vote on the run's pictures."
+        )
+        raise ConfigError(message)
     names = (run.config.base, what[0]) if run is not None else what
     if len(names) == 1:
         message = f"{what[0]!r} alone has nothing to be compared with. Name another model, or a finished run."

@@ -76,15 +76,14 @@ def check(row: Any, ballot: Ballot, sheet: int, rater: str) -> Answer:
             f"but the answer says pair {said[0]!r} with picture {said[1]!r}"
         )
         raise UserError(message)
-    if row["question"] not in ballot.questions or row["choice"] not in CHOICES:
+    asked = row["question"] if isinstance(row["question"], str) else ""
+    if asked not in ballot.questions or row["choice"] not in CHOICES:
         message = f"place {place}: {row['question']!r} or {row['choice']!r} is not on the ballot"
         raise UserError(message)
     if type(row["ms"]) is not int or not 0 <= row["ms"] <= LONGEST_TIME:
         message = f"place {place}: {row['ms']!r} is no time in milliseconds"
         raise UserError(message)
-    return Answer(
-        rater, place, trial.pair, trial.left, trial.repeat, row["question"], cast("Choice", row["choice"]), row["ms"]
-    )
+    return Answer(rater, place, trial.pair, trial.left, trial.repeat, asked, cast("Choice", row["choice"]), row["ms"])
 
 
 def name_of(rater: Any) -> str:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from brushwork.errors import ConfigError, UserError, nearest
 from brushwork.runs import write_json
-from brushwork.voting.designs import Design, Trial, pairings, sheets
+from brushwork.voting.designs import Design, Meeting, Trial, pairings, sheets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -234,13 +234,8 @@ def make(
     folder = out / PICTURES
     folder.mkdir(parents=True, exist_ok=True)
     meetings = pairings(len(items), len(cells), settings.design, settings.most)
-    pairs, owners, same = [], [], 0
-    for cell, one, other in meetings:
-        drawn = [(_keep(cells[cell].paths[item], folder), item) for item in (one, other)]
-        same += drawn[0][0] == drawn[1][0]
-        names, models = zip(*sorted(drawn), strict=True)
-        pairs.append(Pair(cells[cell].prompt, names))
-        owners.append(models)
+    pairs, owners = _pairs(meetings, cells, folder)
+    same = sum(len(set(each.pictures)) == 1 for each in pairs)
     if same == len(pairs):
         message = "All pairs are of equal pictures: there is nothing to vote on. Is the adapter's weight 0?"
         raise UserError(message)
@@ -259,6 +254,18 @@ def make(
     part.write_text(ballot.text, "utf-8")
     part.replace(out / BALLOT)
     return BallotFolder(out, ballot, key)
+
+
+def _pairs(
+    meetings: Sequence[Meeting], cells: Sequence[Cell], folder: Path
+) -> tuple[list[Pair], list[tuple[int, int]]]:
+    """Keep the pictures and return the pairs with the models of their pictures."""
+    pairs, owners = [], []
+    for cell, *models in meetings:
+        (first, one), (second, other) = sorted((_keep(cells[cell].paths[item], folder), item) for item in models)
+        pairs.append(Pair(cells[cell].prompt, (first, second)))
+        owners.append((one, other))
+    return pairs, owners
 
 
 def _sides(settings: Settings, owners: Sequence[tuple[int, int]]) -> list[tuple[Trial, ...]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from brushwork.errors import ConfigError, RunFailed, nearest
@@ -18,7 +17,7 @@ from brushwork.runs import check_free, replacing, write_json
 from brushwork.voting.ballot import QUESTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from brushwork.voting.answers import Answer
@@ -47,22 +46,9 @@ def write(
         what = "is not on this ballot" if question in QUESTIONS else "is no question"
         message = f"question: {question!r} {what}.{hint}"
         raise ConfigError(message)
-    counts: dict[int, list[int]] = defaultdict(lambda: [0, 0])
     asked = [each for each in answers if each.question == question and not each.repeat]
-    for each in asked:
-        if each.picture is None:
-            counts[each.pair] = counts[each.pair]
-        else:
-            counts[each.pair][each.picture] += 1
-    shown = folder.ballot.pairs
-    decided = {
-        pair: won
-        for pair, won in sorted(counts.items())
-        if abs(won[0] - won[1]) >= margin and len(set(shown[pair].pictures)) > 1
-    }
-    if any(not shown[pair].prompt for pair in decided):
-        message = f"{folder.path}: pairs to train on need their prompts, but those of this ballot are not known."
-        raise ConfigError(message)
+    counts = _counts(asked)
+    decided = _decided(folder, counts, margin)
     if not decided:
         message = (
             f"{len(counts)} pairs with answers to {question!r} gave no preference by {margin} or more votes. "
@@ -87,6 +73,34 @@ def write(
         (temporary / "metadata.jsonl").write_text(lines, "utf-8")
         write_json(temporary / "pairs.json", told)
     return told
+
+
+def _counts(answers: Iterable[Answer]) -> dict[int, list[int]]:
+    """Return how many preferred the first and the second picture of each pair; ties count for neither."""
+    counts: dict[int, list[int]] = {}
+    for each in answers:
+        won = counts.setdefault(each.pair, [0, 0])
+        if each.picture is not None:
+            won[each.picture] += 1
+    return counts
+
+
+def _decided(folder: BallotFolder, counts: dict[int, list[int]], margin: int) -> dict[int, list[int]]:
+    """Return the pairs with a majority, in the order of the ballot; the same picture twice is none.
+
+    Raises:
+        ConfigError: A prompt is not known.
+    """
+    shown = folder.ballot.pairs
+    decided = {
+        pair: won
+        for pair, won in sorted(counts.items())
+        if abs(won[0] - won[1]) >= margin and len(set(shown[pair].pictures)) > 1
+    }
+    if any(not shown[pair].prompt for pair in decided):
+        message = f"{folder.path}: pairs to train on need their prompts, but those of this ballot are not known."
+        raise ConfigError(message)
+    return decided
 
 
 def _row(folder: BallotFolder, pair: int, won: Sequence[int], out: Path) -> dict[str, Any]:

@@ -144,7 +144,7 @@ class Handler(BaseHTTPRequestHandler):
         elif self.headers.get_content_type() != "application/json":
             # A foreign page can post forms here without asking the browser, but not JSON.
             self._refuse(415, "Answers are sent as application/json.")
-        elif not length.isdigit() or int(length) > LARGEST:
+        elif not (length.isascii() and length.isdigit()) or int(length) > LARGEST:
             self._refuse(413, f"An answer has a length, of at most {LARGEST} bytes.")
         else:
             body = self.rfile.read(int(length))
@@ -153,7 +153,7 @@ class Handler(BaseHTTPRequestHandler):
     def _taken(self, body: bytes) -> dict[str, Any]:
         try:
             told = json.loads(body)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             message = f"That is no JSON: {error}"
             raise UserError(message) from error
         if not isinstance(told, dict):
