@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -136,11 +136,17 @@ def test_the_expected_picture_follows_from_the_prediction(model: Any) -> None:
 def test_the_expected_picture_of_a_flow_follows_from_its_velocity() -> None:
     class Flow:
         prediction = "flow"
-        scheduler_config: ClassVar = {"num_train_timesteps": 1000}
 
     x0, noise = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     call = emergence.Call(300.0, 0.7 * x0 + 0.3 * noise, noise - x0)
     torch.testing.assert_close(emergence.clean(Flow(), call), x0, atol=1e-5, rtol=1e-4)  # type: ignore[arg-type]
+
+
+def test_a_family_that_draws_by_itself_is_refused(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = next(generate.draw(model.family, [Request(PROMPT, steps=1)]))
+    monkeypatch.setattr(generate, "draw", lambda *_: iter([picture]))
+    with pytest.raises(ModelError, match="draws by a pipeline of its own"):
+        emergence.draw(model.family, Request(PROMPT, steps=1))
 
 
 def test_words_are_put_together_and_what_is_cut_off_is_told(mini: Any, model: Any) -> None:
@@ -156,6 +162,7 @@ def test_words_are_put_together_and_what_is_cut_off_is_told(mini: Any, model: An
 
 def test_a_learned_word_is_a_word_of_its_own() -> None:
     assert tokens._words(["a</w>", "<dog>", "run", "s</w>"], {"<dog>"}) == ([0, 1, 2, 2], ["a", "<dog>", "runs"])
+    assert tokens._words(["a", "\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}do", "g"]) == ([0, 1, 1], ["a", "dog"])
     assert tokens._words(["\N{LOWER ONE EIGHTH BLOCK}a", "\N{LOWER ONE EIGHTH BLOCK}do", "g"]) == (
         [0, 1, 1],
         ["a", "dog"],

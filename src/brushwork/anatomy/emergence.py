@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from brushwork import canvas, generate, predictions
 from brushwork.anatomy import attention, shapes
+from brushwork.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 FRAMES = 8
 """So many calls of the denoiser are shown, spread evenly from the first to the last."""
+
+FLOW_TIME = 1000.0
+"""Flow models are told 1000 sigma, where sigma is the share of noise."""
 
 
 @dataclass(frozen=True)
@@ -96,15 +100,20 @@ def draw(family: Family, request: Request, frames: int = FRAMES) -> Drawn:
         frames: At most so many calls are decoded.
 
     Raises:
-        UserError: As ``generate.draw``.
+        UserError: As ``generate.draw``; or the family draws without its denoiser being called here.
     """
     listening = Listening(family, request.guidance_scale)
     parts = {**family.text_encoders, family.denoiser_name: family.denoiser}
     with attention.recording(family.denoiser) as record, shapes.tracing(**parts) as rows, _decoding(family) as decoded:
         picture = next(generate.draw(cast("Any", listening), [request]))
-    chosen = spread(len(listening.calls), frames)
+    if not listening.calls:
+        message = (
+            f"model: {family.name} draws by a pipeline of its own, whose steps cannot be listened to.\n"
+            f"Explain a model of a family that brushwork draws itself; mini and Stable Diffusion are such."
+        )
+        raise ModelError(message)
     size = (listening.calls[0].latents.shape[2], listening.calls[0].latents.shape[3])
-    last = listening.calls[-1]
+    chosen, last = spread(len(listening.calls), frames), listening.calls[-1]
     return Drawn(
         picture.image,
         picture.request,
@@ -154,7 +163,7 @@ def noise_level(family: Family, timestep: float) -> float:
     import numpy as np
 
     if family.prediction == "flow":
-        return timestep / float(family.scheduler_config.get("num_train_timesteps", 1000))
+        return timestep / FLOW_TIME
     alphas = family.alphas_cumprod.cpu().numpy()
     return 1 - float(np.interp(timestep, np.arange(len(alphas)), alphas))
 

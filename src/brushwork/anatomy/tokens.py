@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from brushwork.values import Family
 
 END_OF_WORD = "</w>"
-BEGIN_OF_WORD = "\N{LOWER ONE EIGHTH BLOCK}"
-"""How SentencePiece (T5) marks the first piece of a word."""
+BEGIN_OF_WORD = ("\N{LOWER ONE EIGHTH BLOCK}", "\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}")
+"""How SentencePiece (T5) and byte-level tokenizers (GPT-2, Qwen) mark the first piece of a word."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,11 @@ def _words(pieces: list[str], added: Collection[str] = ()) -> tuple[list[int], l
             words.append("")
         words[-1] += _readable(piece)
         owner.append(len(words) - 1)
-        # CLIP marks the last piece of a word; SentencePiece the first, so there a word goes on until the next mark.
+        # CLIP marks the last piece of a word, the others the first: with them a word goes on until the next mark.
         begins = piece in added or piece.endswith(END_OF_WORD)
     return owner, words
 
 
 def _readable(piece: str) -> str:
-    return piece.removesuffix(END_OF_WORD).replace(BEGIN_OF_WORD, "")
+    piece = piece.removesuffix(END_OF_WORD)
+    return piece[1:] if piece.startswith(BEGIN_OF_WORD) else piece
