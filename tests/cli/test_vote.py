@@ -96,6 +96,7 @@ def test_what_makes_no_vote_is_refused(tiny_sd: Path, tmp_path: Path, capsys: py
         (["vote", tiny_sd, tiny_sd, "--prompts", "target"], "is named twice"),
         (["vote", *folders, "--steps", "3"], "--steps cannot apply"),
         (["vote", *folders, "--out", done.path], "is a ballot already"),
+        (["vote", *folders, "--out", folders[0]], "exists and is not empty"),
         (["vote", done.path, "--pairs", "3"], "--pairs cannot apply"),
         (["vote", done.path, tiny_sd], "cannot apply"),
         (["vote", tmp_path / "broken"], "is no ballot"),

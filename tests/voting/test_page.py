@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,6 +36,7 @@ def begin(browser: Browser, rater: str) -> None:
 
 def press(browser: Browser, key: str, then: int) -> None:
     browser.wait(READY)
+    time.sleep(0.13)  # the page takes what comes sooner for a double click
     browser.press(key)
     browser.wait(f"{COUNT} === {then} || {DONE}")
 
@@ -117,6 +119,20 @@ def test_a_bundle_in_a_folder_shows_its_pictures_too(tmp_path: Path, browser: Br
     assert browser.value("[...document.querySelectorAll('#pictures img')].every((each) => each.naturalWidth === 24)")
     press(browser, "ArrowLeft", 1)
     assert browser.problems == []
+
+
+def test_a_double_click_counts_once_and_the_space_presses_no_button(tmp_path: Path, browser: Browser) -> None:
+    folder = make_ballot(tmp_path, prompts=3, questions=("overall",))
+    browser.open(page.write_bundle(folder, tmp_path / "vote.html").as_uri())
+    begin(browser, "dora")
+    time.sleep(0.13)
+    browser.value("document.querySelector('[data-choice=left]').focus()")
+    browser.value("document.querySelector('[data-choice=left]').click()")
+    browser.wait(f"{READY} && {COUNT} === 1")
+    assert browser.value(f"document.querySelector('[data-choice=left]').click(); {COUNT}") == 1
+    press(browser, " ", 2)
+    stored = f"JSON.parse(localStorage.getItem('brushwork-vote-{folder.ballot.hash[:16]}-answers-dora'))"
+    assert browser.value(f"{stored}.map((each) => each.choice)") == ["left", "tie"]
 
 
 def test_both_pictures_and_all_buttons_fit_on_a_phone(tmp_path: Path, browser: Browser) -> None:

@@ -114,12 +114,16 @@ def _reopened(what: Sequence[str], given: dict[str, Any]) -> BallotFolder:
 
 def _made(what: Sequence[str], given: dict[str, Any]) -> BallotFolder:
     from brushwork.errors import ConfigError
+    from brushwork.runs import check_free
     from brushwork.voting import ballot, gathering
 
     out = given["out"] or Path("ballots") / time.strftime("%Y-%m-%d-%H%M%S")
     if ballot.is_ballot(out):
         message = f"--out: {str(out)!r} is a ballot already. Go on with it: brushwork vote {out}"
         raise ConfigError(message)
+    begun = {"drawn", ballot.PICTURES, ballot.KEY, ballot.ANSWERS}
+    if out.is_dir() and not {each.name for each in out.iterdir()} <= begun:
+        check_free(out)
     settings = _settings(given)
     items, cells, references = _gathered(what, given, settings, out)
     made = {"of": list(what), "drawn": [gathering.settings_of(path.parent) for path in cells[0].paths]}

@@ -95,7 +95,8 @@ async function step() {
 }
 
 async function answer(choice) {
-  if (!ready) return;
+  // Nobody has looked so soon: it was a second click meant for the pair before.
+  if (!ready || performance.now() - shownAt < 120) return;
   ready = false;
   const place = Math.floor(at / names.length), [pair, left, repeat] = trials()[place], question = names[at % names.length];
   const ms = Math.min(Math.round(performance.now() - shownAt), 86400000);
@@ -153,6 +154,10 @@ addEventListener("keydown", (event) => {
   if (!choice && event.key !== "Backspace") return;
   event.preventDefault(); // or the space would also press the button that has the focus
   if (choice) answer(choice); else back();
+});
+// In some browsers the space presses the focused button only when it is let go.
+addEventListener("keyup", (event) => {
+  if (!$("vote").hidden && event.key === " ") event.preventDefault();
 });
 for (const name of ballot.references) {
   const image = new Image();
