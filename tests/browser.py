@@ -40,6 +40,7 @@ class Browser:
     """One tab."""
 
     def __init__(self, width: int = 1100, height: int = 900) -> None:
+        self.patience = PATIENCE
         self._size = (width, height)
         self._stack = ExitStack()
         self._loop = asyncio.new_event_loop()
@@ -76,7 +77,7 @@ class Browser:
 
     def _port(self, told: Path) -> int:
         """Wait until the browser says where its DevTools are."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + self.patience
         while not (told.is_file() and "\n" in told.read_text("utf-8")):
             assert time.monotonic() < until, "the browser does not start"
             time.sleep(0.05)
@@ -131,7 +132,7 @@ class Browser:
 
     def wait(self, expression: str) -> None:
         """Wait until an expression is true."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + self.patience
         while not self.value(expression):
             assert time.monotonic() < until, f"still not true: {expression}"
             time.sleep(0.02)

@@ -42,33 +42,11 @@ POLICY = (
 )
 
 
-class Server(ThreadingHTTPServer):
-    """Serves one ballot."""
+class Booth:
+    """Takes the answers to one ballot, one at a time."""
 
-    daemon_threads = True
-
-    def __init__(self, folder: BallotFolder, host: str = LOOPBACK, port: int = 0) -> None:
-        """Bind an address; port 0 takes any that is free.
-
-        Raises:
-            UserError: The address or the port cannot be taken.
-        """
+    def __init__(self, folder: BallotFolder) -> None:
         self.folder, self.lock = folder, threading.Lock()
-        try:
-            super().__init__((host, port), Handler)
-        except (OSError, OverflowError) as error:
-            message = f"--host {host} --port {port}: {error}. Leave --port out to take any that is free."
-            raise UserError(message) from error
-        self.local = is_loopback(str(self.server_address[0]))
-        self.prefix = "/" if self.local else f"/{secrets.token_urlsafe(9)}/"
-        self.html = page.render(folder.ballot, "server").encode()
-
-    @property
-    def url(self) -> str:
-        """What raters open."""
-        host, port = str(self.server_address[0]), self.server_address[1]
-        shown = socket.gethostname() if host in ("0.0.0.0", "::") else host  # noqa: S104  (compared, not bound)
-        return f"http://{shown}:{port}{self.prefix}"
 
     def sheet_of(self, rater: str) -> dict[str, Any]:
         """Return a rater's sheet and answers; one who is new gets the next sheet in turn.
@@ -106,6 +84,35 @@ class Server(ThreadingHTTPServer):
         return len(rows)
 
 
+class Server(ThreadingHTTPServer):
+    """Serves one ballot."""
+
+    daemon_threads = True
+
+    def __init__(self, folder: BallotFolder, host: str = LOOPBACK, port: int = 0) -> None:
+        """Bind an address; port 0 takes any that is free.
+
+        Raises:
+            UserError: The address or the port cannot be taken.
+        """
+        self.folder, self.booth = folder, Booth(folder)
+        try:
+            super().__init__((host, port), Handler)
+        except (OSError, OverflowError) as error:
+            message = f"--host {host} --port {port}: {error}. Leave --port out to take any that is free."
+            raise UserError(message) from error
+        self.local = is_loopback(str(self.server_address[0]))
+        self.prefix = "/" if self.local else f"/{secrets.token_urlsafe(9)}/"
+        self.html = page.render(folder.ballot, "server").encode()
+
+    @property
+    def url(self) -> str:
+        """What raters open."""
+        host, port = str(self.server_address[0]), self.server_address[1]
+        shown = socket.gethostname() if host in ("0.0.0.0", "::") else host  # noqa: S104  (compared, not bound)
+        return f"http://{shown}:{port}{self.prefix}"
+
+
 class Handler(BaseHTTPRequestHandler):
     """Answers the four kinds of requests."""
 
@@ -129,7 +136,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(200, data, "image/png", cache="private, max-age=86400, immutable")
         elif asked.path == "answers":
             rater = parse_qs(asked.query).get("rater", [""])[0]
-            self._reply(lambda: self.server.sheet_of(answers.name_of(rater)))
+            self._reply(lambda: self.server.booth.sheet_of(answers.name_of(rater)))
         else:
             self._refuse(404, "There is no such page.")
 
@@ -159,12 +166,12 @@ class Handler(BaseHTTPRequestHandler):
         if not isinstance(told, dict):
             message = "An answer is an object with rater and answer."
             raise UserError(message)
-        return {"stored": self.server.take(answers.name_of(told.get("rater")), told.get("answer") or {})}
+        return {"stored": self.server.booth.take(answers.name_of(told.get("rater")), told.get("answer") or {})}
 
     def _reply(self, work: Any) -> None:
         """Send what some work on the answers returns, or why it was refused; one at a time."""
         try:
-            with self.server.lock:
+            with self.server.booth.lock:
                 value = work()
         except UserError as error:
             self._refuse(400, str(error))

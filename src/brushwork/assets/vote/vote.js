@@ -43,7 +43,7 @@ async function begin(name) {
   if (server) {
     const reply = await fetch(`answers?rater=${encodeURIComponent(rater)}`).catch(() => null);
     const told = reply && await reply.json().catch(() => null);
-    if (!reply?.ok) return report("start-problem", told?.error ?? "The server does not answer. Is it still running?");
+    if (!reply?.ok) return report("start-problem", told?.error?.message ?? told?.error ?? "The server does not answer. Is it still running?");
     sheet = told.sheet;
     given = new Map(told.answers.map((row) => [keyOf(row.place, row.question), row]));
   } else {
@@ -107,7 +107,7 @@ async function answer(choice) {
     if (!reply?.ok) {
       ready = true;
       const told = reply && await reply.json().catch(() => null);
-      return report("problem", told?.error ?? "This answer could not be stored: the server does not answer. Try again in a moment.");
+      return report("problem", told?.error?.message ?? told?.error ?? "This answer could not be stored: the server does not answer. Try again in a moment.");
     }
   }
   given.set(keyOf(place, question), row);

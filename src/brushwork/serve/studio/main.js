@@ -7,9 +7,10 @@ import * as data from "./data.js";
 import * as generate from "./generate.js";
 import * as runs from "./runs.js";
 import * as train from "./train.js";
+import * as vote from "./vote.js";
 
-const PAGES = { generate, compare, train, data, runs };
-const TITLES = { generate: "Generate", compare: "Compare", train: "Train", data: "Data", runs: "Runs" };
+const PAGES = { generate, compare, train, data, vote, runs };
+const TITLES = { generate: "Generate", compare: "Compare", train: "Train", data: "Data", vote: "Vote", runs: "Runs" };
 
 let leave = null;
 
