@@ -39,7 +39,7 @@ def test_a_newcomer_gets_from_pictures_to_a_tuned_model_a_comparison_and_a_vote(
 
         browser.open(f"{server.url}#data")
         browser.wait("!!document.querySelector('form input[name=name]')")
-        browser.value(put_in([each for each in sorted(MASCOT.glob("*.png"))[:5]]))
+        browser.value(put_in(sorted(MASCOT.glob("*.png"))[:5]))
         browser.wait("location.hash === '#data/bear' && document.querySelectorAll('figure textarea').length === 5")
         browser.wait("[...document.querySelectorAll('figure textarea')].every((each) => each.value.length > 3)")
 
@@ -78,7 +78,9 @@ def test_a_newcomer_gets_from_pictures_to_a_tuned_model_a_comparison_and_a_vote(
         browser.open(page)
         browser.wait("document.readyState === 'complete' && document.images.length > 0")
     with server.client() as client:
-        assert client.get(f"/api/v1/votes/{run}/results").status_code == 200
+        uncounted = client.get(f"/api/v1/votes/{run}/results")
+        assert uncounted.status_code == 422  # nobody voted
+        assert "answer" in uncounted.json()["error"]["message"]
         weights = client.get(f"/api/v1/runs/{run}/weights")
         assert weights.content.startswith(b"PK")
         report = client.get(f"/api/v1/runs/{run}/report")
