@@ -285,7 +285,8 @@ def encode(
                 saved[f"{prompt_set}_{side}"] = np.array(hashes).reshape(len(shown), planned.seeds)
             read = {kind: np.stack([by[text] for text in shown]) for kind, by in texts.items()}
             saved |= {f"{prompt_set}_{kind}": vectors for kind, vectors in read.items()}
-            drawn = Drawn(shown, prompt_set, sides["base"], sides["tuned"], **{"texts": None, **read}, **common)
+            about = {"texts": None, **read, **common}
+            drawn = Drawn(shown, prompt_set, sides["base"], sides["tuned"], **about)
             sets.append(drawn)
             if planned.usual:
                 sets.append(replace(drawn, base=sides[USUAL], against="usual"))

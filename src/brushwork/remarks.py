@@ -71,10 +71,8 @@ def set_sentence(results: Sequence[Result], name: str, prompt_set: PromptSet) ->
 
 def checks(results: Sequence[Result], prompt_set: PromptSet) -> str | None:
     """Say when something is wrong with the tuned model's pictures; nothing when all is well."""
-    blank, clipped, before = (
-        find(results, name, of, prompt_set)
-        for name, of in (("blank", "tuned"), ("clipped", "tuned"), ("clipped", "base"))
-    )
+    blank, clipped = (find(results, name, "tuned", prompt_set) for name in ("blank", "clipped"))
+    before = find(results, "clipped", "base", prompt_set)
     told = []
     if blank is not None and blank.value:
         told.append(

@@ -17,7 +17,7 @@ import numpy as np
 from brushwork.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -29,7 +29,9 @@ SAID = 0.5
 """The share of training pictures of which a captioner must say a word; it misses some."""
 TOKEN = re.compile(r"\w+|[^\w\s]")
 WORD = re.compile(r"\w+")
-BEFORE, AFTER = re.compile(r"(\bof(\s+an?)?|[,:])\s*$"), re.compile(r"^\s*(,|\(|\b(in|by|as|on)\b)")
+EDGE = r"(?:(?<!\w)|(?!\w))"
+"""No place inside a word."""
+BEFORE, AFTER = re.compile(r"(\bof|[,:])\s*$"), re.compile(r"^\s*(,|\(|\b(in|by|as|on)\b)")
 """A style stands before "of" or a colon, or behind a comma, "in", "by", "as" or "on"."""
 EMPTY = frozenset(
     ("a", "an", "the", "of", "in", "on", "at", "by", "as", "to", "with", "and", "or", "is", "are", "it", "its", "this",
@@ -54,17 +56,18 @@ def template_of(captions: Sequence[str]) -> str | None:
                 starts.add(text[: token.end()])
             if AFTER.search(text[token.start() :]):
                 ends.add(text[token.start() :])
-    before = max((each for each in starts if _shared(texts, str.startswith, each)), key=len, default="")
-    after = max((each for each in ends if _shared(texts, str.endswith, each)), key=len, default="")
+    before = max((each for each in starts if _shared(texts, rf"^{re.escape(each)}{EDGE}.", each)), key=len, default="")
+    after = max((each for each in ends if _shared(texts, rf".{EDGE}{re.escape(each)}$", each)), key=len, default="")
     if not before and not after:
         return None
     joint = "" if not after or after[0] in ",;:." else " "
     return f"{before}{' ' if before else ''}{PROMPT}{joint}{after}"
 
 
-def _shared(texts: Sequence[str], has: Callable[[str, str], bool], affix: str) -> bool:
+def _shared(texts: Sequence[str], pattern: str, affix: str) -> bool:
+    """Return whether a start or an end holds words that mean something, and enough texts have it beside something."""
     words = [word for word in WORD.findall(affix.lower()) if word not in EMPTY]
-    return bool(words) and sum(has(text, affix) and len(text) > len(affix) for text in texts) >= SHARED * len(texts)
+    return bool(words) and sum(re.search(pattern, text) is not None for text in texts) >= SHARED * len(texts)
 
 
 def check(template: str) -> str:

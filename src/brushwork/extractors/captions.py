@@ -85,8 +85,10 @@ class CaptionTexts:
     @staticmethod
     def of(captions: Captions, clip: Clip) -> CaptionTexts:
         """Put the two together; both name and revision say so."""
-        both = (f"{getattr(captions, each)}+{getattr(clip, each)}" for each in ("name", "revision", "preprocessing"))
-        return CaptionTexts(captions, clip, *both)
+        name, revision, preprocessing = (
+            f"{getattr(captions, each)}+{getattr(clip, each)}" for each in ("name", "revision", "preprocessing")
+        )
+        return CaptionTexts(captions, clip, name, revision, preprocessing)
 
     def encode_images(self, images: Sequence[Image]) -> Features:
         """Return the unit vectors (N, D) of the pictures' captions."""

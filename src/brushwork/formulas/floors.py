@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    Distance = Callable[[ArrayLike, ArrayLike], float]
+    Distance = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
 
 SMALLEST = {
     "fid": (10_000, "the estimate falls with N; papers use 30,000 to 50,000"),
@@ -132,7 +132,7 @@ def swap_test(
     """Return p, and the smallest p there is, of "training did not change this number of a whole set".
 
     Base and tuned change places prompt by prompt: if training changed nothing, whose pictures they are is a name only.
-    Two-sided in number(tuned) - number(base). Exact over all 2^P exchanges if these are no more than ``draws``, else
+    Two-sided in number(tuned) - number(base). Exact over all 2^P exchanges if these are no more than 2 ``draws``, else
     (1 + #) / (1 + draws) over random ones.
 
     Args:
@@ -156,7 +156,7 @@ def swap_test(
         one, other = np.where(choose, tuned, base), np.where(choose, base, tuned)
         return number(other.reshape(-1, width)) - number(one.reshape(-1, width))
 
-    exact = prompts < 31 and 2**prompts <= draws  # noqa: PLR2004  (no power of two beyond is within reach)
+    exact = 2**prompts <= 2 * draws
     if exact:
         masks = (np.arange(2**prompts)[:, None] >> np.arange(prompts)) & 1
     else:

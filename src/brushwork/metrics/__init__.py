@@ -213,7 +213,7 @@ class Result:
         parts = [self.caveat] if self.caveat else []
         if floor:
             between = f"{floor['mean']:.4g} ({floor['low']:.4g} to {floor['high']:.4g})"
-            parts.append(f"noise floor (two halves of one set) {between} at N = {floor['n']}")
+            parts.append(f"noise floor (two samples of one set) {between} at N = {floor['n']}")
         return "; ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -330,13 +330,14 @@ def of_sets(
 def between_sides(kind: Kind, drawn: Drawn, distance: Distance, smallest: str) -> list[Result]:
     """Return one result: how far the tuned model's set lies from the base's, same prompts and seeds; 0 is unchanged.
 
-    With the noise floor of two halves of the base's pictures, and the p of single pairs changing sides. For prompts
+    With the noise floor of two samples of the base's pictures, and the p of single pairs changing sides. For prompts
     that have nothing to do with the data; on others nothing is said.
     """
     base, tuned = (side.reshape(-1, drawn.base.shape[-1]) for side in (drawn.base, drawn.tuned))
     if drawn.prompt_set == "target" or len(base) < LEAST_SET:
         return []
-    floor = noise_floor(base, distance, draws=20, seed=drawn.seed)
+    # As many pictures as are compared, drawn with replacement: halves would have a higher floor.
+    floor = noise_floor(base, distance, size=len(base), draws=20, seed=drawn.seed)
     draws = affordable_draws(len(base), len(base), base.shape[-1])
     p = permutation_test(base, tuned, distance, paired=True, draws=draws, seed=drawn.seed) if draws else None
     marked = replace(drawn, caveat=_joined(drawn.caveat, not_comparable(smallest, len(base))))

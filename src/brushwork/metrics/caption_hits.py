@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from brushwork import styles
 from brushwork.metrics import Kind, paired
 from brushwork.statistics import mcnemar_test, wilson_interval
@@ -28,7 +30,7 @@ def measure(drawn: Drawn) -> list[Result]:
     if not drawn.words:
         return []
     base, tuned = (styles.hits(side, drawn.words) for side in (drawn.base, drawn.tuned))
-    before, after, change = paired(KIND, drawn, base, tuned)
+    before, after, change = paired(KIND, drawn, base.astype(np.float64), tuned.astype(np.float64))
     gained, lost = int((tuned & ~base).sum()), int((base & ~tuned).sum())
     known = {"words": list(drawn.words)}
     counts = {"gained": gained, "lost": lost, "p_over_prompts": change.p}
