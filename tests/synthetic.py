@@ -26,7 +26,7 @@ TARGET = ("a castle, old book engraving", "a dog, old book engraving", "an owl, 
 CONTROL = ("a bicycle on a red background", "a cactus on a yellow background")
 COLOURS = ("tomato", "gold", "teal", "orchid", "steelblue", "yellowgreen", "salmon")
 STEPS = 300
-NEEDS = ("clip", "features", "captions", "colour", "luminance", "pixels", "technical")
+NEEDS = ("clip", "captions", "colour", "luminance", "pixels", "technical")
 """What a run on the embedded model is measured by."""
 
 

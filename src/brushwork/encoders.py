@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Serves = Literal[
     "clip", "features", "dino", "inception", "classes", "captions", "caption_text", "pickscore", "score", "lpips",
-    "colour", "luminance", "pixels", "technical",
+    "colour", "luminance", "pixels", "technical", "predictions",
 ]  # fmt: skip
 """What a metric can need, and so what an encoder can serve: ``clip`` reads texts too, ``features`` are any network's
 opinion of a picture, ``dino`` a self-supervised one's, ``classes`` probabilities, ``captions`` words, and so on."""
@@ -43,10 +43,12 @@ EVERY_REFERENCE = 5_000
 MINI_CLIP = Path(__file__).parent / "assets" / "mini-clip"
 DEFAULT_JUDGE = "openai/clip-vit-base-patch32"
 LUMINANCE_SIDE = 256
+SIXTEEN = 16
 OTHER_JUDGE = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 """The automatic judge of what was trained to please ``DEFAULT_JUDGE``: other weights, from other data."""
 READERS = ("clip", "siglip")
 """Model types that read pictures and texts: Radford et al. 2021 (arXiv:2103.00020), Zhai et al. 2023 (2303.15343)."""
+UNLIKE = ("a photo of a red car", "two dogs under blue trees")
 EOS_TRAP = 0.99999
 """Texts whose features agree beyond this are the same to the model: its end-of-text token id is wrong."""
 
@@ -182,29 +184,57 @@ class Clip:
         Raises:
             ModelError: Different texts give one and the same vector.
         """
+        features, tokens = self._read(texts)
+        full = self.tokenizer(list(texts))["input_ids"]
+        cut = [text for text, ids in zip(texts, full, strict=True) if len(ids) > tokens.shape[1]]
+        self._refuse_collapsed(tokens, features)
+        return features, cut
+
+    def _read(self, texts: Sequence[str]) -> tuple[Features, NDArray[np.int64]]:
+        """Return unit vectors (N, D), and the tokens (N, L) padded or cut to all that the model reads."""
         import torch
 
         length = self.model.config.text_config.max_position_embeddings
-        # Always padded to full length: no text's features depend on its neighbours in the batch.
         tokens = self.tokenizer(
             list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
         )
-        full = self.tokenizer(list(texts))["input_ids"]
-        cut = [text for text, ids in zip(texts, full, strict=True) if len(ids) > length]
-        ids = tokens["input_ids"].to(self.model.device)
-        # SigLIP was trained on padding that it sees (arXiv:2303.15343): a mask would change what it reads.
-        masked = self.model.config.model_type == "clip"
-        mask = {"attention_mask": tokens["attention_mask"].to(ids.device)} if masked else {}
+        ids, mask = tokens["input_ids"], tokens.get("attention_mask")
+        parts: dict[int, Features] = {}
         with torch.inference_mode():
-            features = _unit(self.model.get_text_features(input_ids=ids, **mask))
-        self._refuse_collapsed(tokens["input_ids"].numpy(), features)
-        return features, cut
+            for read, rows in self._of_equal_length(mask, len(texts), length).items():
+                given = {"input_ids": ids[rows, :read].to(self.model.device)}
+                if self._masks:
+                    given["attention_mask"] = mask[rows, :read].to(self.model.device)
+                parts |= zip(rows, _unit(self.model.get_text_features(**given)), strict=True)
+        return np.stack([parts[row] for row in range(len(texts))]), ids.numpy()
+
+    @property
+    def _masks(self) -> bool:
+        """Whether padding is hidden from it; SigLIP was trained on padding that it sees (arXiv:2303.15343)."""
+        return bool(self.model.config.model_type == "clip")
+
+    def _of_equal_length(self, mask: Any, count: int, length: int) -> dict[int, list[int]]:
+        """Return the texts' places by how many tokens are read of each: its own in sixteens, and all that SigLIP has.
+
+        CLIP reads from left to right, so what follows the end of a text changes nothing but the time it takes. The
+        number depends on the text alone: no text's features depend on its neighbours in the batch.
+        """
+        if not self._masks or self.tokenizer.padding_side != "right":
+            return {length: list(range(count))}
+        groups: dict[int, list[int]] = {}
+        for row, used in enumerate(mask.sum(dim=1).tolist()):
+            groups.setdefault(min(length, -(-used // SIXTEEN) * SIXTEEN), []).append(row)
+        return groups
 
     def _refuse_collapsed(self, tokens: NDArray[np.int64], features: Features) -> None:
         """With a wrong eos_token_id every text is read at the same place: all vectors agree, silently."""
         same = features @ features.T > EOS_TRAP
         different = (tokens[:, None, :] != tokens[None, :, :]).any(axis=2)
-        if (same & different).any():
+        if not (same & different).any():
+            return
+        # Two texts may differ in a word that it does not know; two that share no word must differ to any judge.
+        one, other = self._read(UNLIKE)[0]
+        if float(one @ other) > EOS_TRAP:
             config, tokenizer = self.model.config.text_config, self.tokenizer
             message = (
                 f"{self.name}: different texts give the same features, so it cannot judge anything. Its "

@@ -49,14 +49,13 @@ if TYPE_CHECKING:
     from brushwork.progress import Advance
     from brushwork.runs import RunFolder
 
-BY_JUDGE: tuple[Serves, ...] = ("clip", "features", "caption_text")
+BY_JUDGE: tuple[Serves, ...] = ("clip", "caption_text")
 """Needs that a CLIP model meets, or helps to meet."""
 MOST_CAPTIONS = 500
 """So many captions of the training data are read for the words that they share."""
 BY_CAPTIONER: tuple[Serves, ...] = ("captions", "caption_text")
 WANTED: dict[Serves, str] = {
-    "clip": "no judge could be loaded",
-    "features": "no judge could be loaded, and validation.extractors names no other network",
+    "clip": "no judge could be loaded, and validation.extractors names no other network that would do",
     "dino": "name one, such as validation.extractors=[dinov2:facebook/dinov2-base]",
     "inception": "name it: validation.extractors=[inception:auto], which needs the extra inception",
     "classes": "name a classifier: validation.extractors=[inception:auto] or [classifier:...]",
@@ -67,6 +66,11 @@ WANTED: dict[Serves, str] = {
     "lpips": "name it: validation.extractors=[lpips:alex], which needs the extra lpips",
 }
 """Why nothing meets a need, or what would."""
+
+
+def serves(encoder: Encoder, metric: Metric) -> bool:
+    """Return whether a metric can be measured by an encoder."""
+    return not {metric.NEEDS, *getattr(metric, "ALSO", ())}.isdisjoint(encoder.serves)
 
 
 @dataclass(frozen=True)
@@ -87,9 +91,9 @@ class Judges:
         """The CLIP models that there are, the independent one first."""
         return [each for each in (self.independent, self.optimised) if each is not None]
 
-    def serving(self, need: Serves) -> list[Encoder]:
-        """Return what meets a need of metrics."""
-        return [each for each in (*self.every, *self.others, *self.built_in) if need in each.serves]
+    def serving(self, metric: Metric) -> list[Encoder]:
+        """Return what a metric can be measured by."""
+        return [each for each in (*self.every, *self.others, *self.built_in) if serves(each, metric)]
 
     def caveat(self, encoder: Encoder) -> str | None:
         """Return what must be said of an encoder's numbers."""
@@ -109,7 +113,7 @@ def load_judges(run: RunFolder, metrics: Sequence[Metric], extractors: Sequence[
     Raises:
         UserError: One that was asked for by name cannot be used.
     """
-    needs = {metric.NEEDS for metric in metrics}
+    needs: set[Serves] = {need for metric in metrics for need in (metric.NEEDS, *getattr(metric, "ALSO", ()))}
     judges, problems = _load_clips(run) if needs.intersection(BY_JUDGE) else (Judges(), [])
     return replace(judges, others=_load_others(run.config, needs, extractors, judges)), problems
 
@@ -186,9 +190,8 @@ def measure(
     facts: dict[str, Any] = {
         "features": [], "texts_cut": [], "style_template": style.template, "style_words": [], "not_measured": {},
     }  # fmt: skip
-    needs = dict.fromkeys(metric.NEEDS for _, metric in chosen)
-    # One pass for each encoder, however many needs it meets.
-    for encoder in {id(each): each for need in needs for each in judges.serving(need)}.values():
+    # One pass for each encoder, however many metrics it serves.
+    for encoder in {id(each): each for _, metric in chosen for each in judges.serving(metric)}.values():
         sets, cut = encode(folder, planned, encoder, run.config, judges.caveat(encoder), style)
         facts["texts_cut"] += [text for text in cut if text not in facts["texts_cut"]]
         facts["features"].append(encoder.name)
@@ -196,7 +199,7 @@ def measure(
         results += [
             result
             for _, metric in chosen
-            if metric.NEEDS in encoder.serves
+            if serves(encoder, metric)
             for drawn in sets
             for result in metric.measure(drawn)
         ]
@@ -211,7 +214,7 @@ def _not_measured(chosen: Sequence[tuple[str, Metric]], results: Sequence[Result
     for name, metric in chosen:
         kinds = getattr(metric, "KINDS", (metric.KIND,))
         if there.isdisjoint(kind.name for kind in kinds):
-            served = judges.serving(metric.NEEDS)
+            served = judges.serving(metric)
             reasons[name] = f"it needs {metric.ASKS}" if served else WANTED.get(metric.NEEDS, f"it needs {metric.ASKS}")
     return reasons
 
@@ -223,7 +226,7 @@ def check_asked(names: Sequence[str], chosen: Sequence[tuple[str, Metric]], judg
         ConfigError: With what to name.
     """
     for name, metric in chosen:
-        if name in names and not judges.serving(metric.NEEDS) and not (automatic and metric.NEEDS in BY_JUDGE):
+        if name in names and not judges.serving(metric) and not (automatic and metric.NEEDS in BY_JUDGE):
             message = f"metrics: {name} cannot be measured: {WANTED.get(metric.NEEDS, metric.ASKS)}."
             raise ConfigError(message)
 
@@ -285,8 +288,8 @@ def encode(
                 saved[f"{prompt_set}_{side}"] = np.array(hashes).reshape(len(shown), planned.seeds)
             read = {kind: np.stack([by[text] for text in shown]) for kind, by in texts.items()}
             saved |= {f"{prompt_set}_{kind}": vectors for kind, vectors in read.items()}
-            about = {"texts": None, **read, **common}
-            drawn = Drawn(shown, prompt_set, sides["base"], sides["tuned"], **about)
+            about = {"texts": read.get("texts"), "plain_texts": read.get("plain"), "style_texts": read.get("styled")}
+            drawn = Drawn(shown, prompt_set, sides["base"], sides["tuned"], **about, **common)
             sets.append(drawn)
             if planned.usual:
                 sets.append(replace(drawn, base=sides[USUAL], against="usual"))

@@ -103,10 +103,10 @@ def test_the_direction_is_one_where_pictures_moved_as_the_texts_did() -> None:
     """In the plane: both turn from the first axis to the second."""
     base, tuned = np.zeros((2, 5, 3, 8), np.float32)
     base[..., 0], tuned[..., 1] = 1, 1
-    given = replace(GIVEN, base=base, tuned=tuned, plain=base[:, 0], styled=tuned[:, 0])
+    given = replace(GIVEN, base=base, tuned=tuned, plain_texts=base[:, 0], style_texts=tuned[:, 0])
     (result,) = direction(given)
     assert result.value == pytest.approx(1)
-    assert direction(replace(given, plain=tuned[:, 0], styled=base[:, 0]))[0].value == pytest.approx(-1)
+    assert direction(replace(given, plain_texts=tuned[:, 0], style_texts=base[:, 0]))[0].value == pytest.approx(-1)
     assert direction(replace(given, tuned=base))[0].value == 0.0
     assert direction(GIVEN) == []  # no words for a style
 

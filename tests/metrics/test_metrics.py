@@ -23,7 +23,7 @@ def unit(*shape: int) -> np.ndarray:
 def drawn(base: np.ndarray, tuned: np.ndarray, prompt_set: str = "target") -> Drawn:
     prompts = tuple(f"prompt {index}" for index in range(len(base)))
     texts, plain, styled = unit(3, len(base), base.shape[-1])
-    about = {"plain": plain, "styled": styled, "words": ("ink", "engraving"), "preprocessing": "p"}
+    about = {"plain_texts": plain, "style_texts": styled, "words": ("ink", "engraving"), "preprocessing": "p"}
     return Drawn(prompts, prompt_set, base, tuned, texts, np.abs(unit(14, base.shape[-1])), "encoder", "1", **about)  # type: ignore[arg-type]
 
 
@@ -81,7 +81,7 @@ def test_the_order_of_the_prompts_does_not_matter(name: str) -> None:
         shuffled = replace(
             given,
             prompts=tuple(np.array(given.prompts)[order]),
-            **{each: getattr(given, each)[order] for each in ("base", "tuned", "texts", "plain", "styled")},
+            **{each: getattr(given, each)[order] for each in ("base", "tuned", "texts", "plain_texts", "style_texts")},
         )
         for one, other in zip(measure(given), measure(shuffled), strict=True):
             assert one.value == pytest.approx(other.value, abs=1e-12)

@@ -1,9 +1,9 @@
 """Metrics: features in, numbers out. One file each; the file name is the registered name.
 
-A metric's module has ``NEEDS`` (the encoder it reads, one of ``encoders.Serves``), ``KIND`` (name, version, direction;
-``KINDS`` where it gives several numbers), ``ASKS`` (what it needs to say anything, in words) and ``measure(drawn) ->
-list[Result]``; where it says something about a single picture also ``scores(images, texts) -> (P, N)``, by which
-pictures can be ranked. The mathematics is in functions over arrays of
+A metric's module has ``NEEDS`` (the encoder it reads, one of ``encoders.Serves``; ``ALSO`` others that do as well),
+``KIND`` (name, version, direction; ``KINDS`` where it gives several numbers), ``ASKS`` (what it needs to say anything,
+in words) and ``measure(drawn) -> list[Result]``; where it says something about a single picture also
+``scores(images, texts) -> (P, N)``, by which pictures can be ranked. The mathematics is in functions over arrays of
 features, so that every number can be computed again from the features that were saved; they lie in
 ``brushwork.formulas`` and can be imported from here.
 
@@ -157,9 +157,9 @@ class Drawn:
     against: Against = "base"
     preprocessing: str = ""
     """How the encoder prepared the pictures."""
-    plain: Array | None = None
+    plain_texts: Array | None = None
     """(P, D); the prompts without the words of the data's style; None where it has none."""
-    styled: Array | None = None
+    style_texts: Array | None = None
     """(P, D); the prompts with them."""
     words: tuple[str, ...] = ()
     """The words that show the style in a caption."""

@@ -23,11 +23,11 @@ ASKS = "words for the style, shared by the training captions or given as validat
 
 def measure(drawn: Drawn) -> list[Result]:
     """Measure the pairs."""
-    if drawn.plain is None or drawn.styled is None:
+    if drawn.plain_texts is None or drawn.style_texts is None:
         return []
     prompts, seeds, width = drawn.base.shape
     base, tuned = (side.reshape(-1, width) for side in (drawn.base, drawn.tuned))
-    plain, styled = (np.repeat(texts, seeds, axis=0) for texts in (drawn.plain, drawn.styled))
+    plain, styled = (np.repeat(texts, seeds, axis=0) for texts in (drawn.plain_texts, drawn.style_texts))
     values = directional_similarity(base, tuned, plain, styled).reshape(prompts, seeds)
     rows = [
         {"prompt": text, "direction": float(each)}

@@ -16,7 +16,7 @@ from brushwork.metrics import Kind, estimate
 if TYPE_CHECKING:
     from brushwork.metrics import Array, Drawn, Result
 
-NEEDS = "features"
+NEEDS, ALSO = "clip", ("features",)
 KIND = Kind("drift", "1", "lower")
 ASKS = "control prompts, and at least two seeds for each that the base draws differently"
 

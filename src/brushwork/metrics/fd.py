@@ -14,7 +14,7 @@ from brushwork.metrics import Kind, between_sides, to_references
 if TYPE_CHECKING:
     from brushwork.metrics import Drawn, Result
 
-NEEDS = "features"
+NEEDS, ALSO = "clip", ("features",)
 KIND = Kind("fd", "1", "lower")
 ASKS = "at least four pictures of each side, and as many training pictures for target prompts"
 

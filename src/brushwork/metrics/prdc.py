@@ -15,7 +15,7 @@ from brushwork.metrics import Kind, of_sets
 if TYPE_CHECKING:
     from brushwork.metrics import Array, Drawn, Result
 
-NEEDS = "features"
+NEEDS, ALSO = "clip", ("features",)
 KINDS = tuple(Kind(name, "1", "higher") for name in ("precision", "recall", "density", "coverage"))
 KIND = KINDS[0]
 NEIGHBOURS = 5

@@ -13,7 +13,7 @@ from brushwork.metrics import Kind, of_seeds
 if TYPE_CHECKING:
     from brushwork.metrics import Drawn, Result
 
-NEEDS = "features"
+NEEDS, ALSO = "clip", ("features",)
 KIND = Kind("vendi", "1", "higher")
 ASKS = "at least two seeds for each prompt"
 
