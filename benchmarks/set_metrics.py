@@ -5,9 +5,9 @@ python benchmarks/set_metrics.py --pictures 200 --rounds 1
 
 Both are given the same PNG files, four of each prompt, the same CLIP model (mini-clip), the same batches, one thread.
 brushwork decodes and encodes each picture once, and each prompt, keeps the features in their store (as `brushwork
-evaluate` does) and computes all three numbers from them. torchmetrics' metrics each have a network of their own and so a
-pass of their own: ``FrechetInceptionDistance`` and ``KernelInceptionDistance`` with ``feature=`` an ``nn.Module``, KID
-over all pictures at once; and since its ``CLIPScore`` does not work with transformers 5 (it takes the length of an
+evaluate` does) and computes all three numbers from them. torchmetrics' metrics each have a network of their own and so
+a pass of their own: ``FrechetInceptionDistance`` and ``KernelInceptionDistance`` with ``feature=`` an ``nn.Module``,
+KID over all pictures at once; and since its ``CLIPScore`` does not work with transformers 5 (it takes the length of an
 output object), a ``Metric`` of the same form: pictures and their texts in, the same sums kept. Its network prepares
 pictures by two tensor operations, all that pictures of its own size need, and reads texts by brushwork's own function.
 The values must agree to 1e-4; the time is the processor's, in rounds in turn.

@@ -10,6 +10,7 @@ similarity is not a number that anyone can compare. Networks of other kinds are 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -18,6 +19,7 @@ import numpy as np
 
 from brushwork.errors import ModelError
 from brushwork.loading import hash_json, hash_weights, load_parts, model_type
+from brushwork.prepared import Prepared
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -166,14 +168,17 @@ class Clip:
     references: int = EVERY_REFERENCE
     scale: float = 1.0
 
+    @functools.cached_property
+    def _prepare(self) -> Prepared:
+        return Prepared(self.processor)
+
     def encode_images(self, images: Sequence[Image]) -> Features:
         """Return unit vectors (N, D)."""
         import torch
 
         parts = []
         for start in range(0, len(images), self.batch_size):
-            batch = [image.convert("RGB") for image in images[start : start + self.batch_size]]
-            pixels = self.processor(images=batch, return_tensors="pt")["pixel_values"]
+            pixels = torch.from_numpy(self._prepare(images[start : start + self.batch_size]))
             with torch.inference_mode():
                 parts.append(_unit(self.model.get_image_features(pixel_values=pixels.to(self.model.device))))
         return np.concatenate(parts)

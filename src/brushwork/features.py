@@ -32,7 +32,7 @@ AT_ONCE = 64
 
 def image_hash(image: Image) -> str:
     """Return the SHA-256 of a picture's size and RGB pixels; metadata and file format do not matter."""
-    rgb = image.convert("RGB")
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
     return hashlib.sha256(f"{rgb.width}x{rgb.height}:".encode() + rgb.tobytes()).hexdigest()
 
 

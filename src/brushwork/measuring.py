@@ -204,6 +204,8 @@ def measure(
             for result in metric.measure(drawn)
         ]
     facts["not_measured"] = _not_measured(chosen, results, judges)
+    if facts["not_measured"]:
+        note(f"not measured here: {', '.join(facts['not_measured'])} (evaluation.json and the report say why)")
     return results, facts
 
 

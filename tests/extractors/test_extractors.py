@@ -17,6 +17,7 @@ from brushwork.errors import ConfigError, ModelError
 from brushwork.extractors import KINDS, load, split
 from brushwork.extractors.captions import Captions, CaptionTexts
 from brushwork.extractors.technical import Technical, sharpness
+from brushwork.prepared import Prepared
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,6 +126,22 @@ def test_siglip_cosines_equal_the_models_own_logits(place: Path) -> None:
     output = model(pixel_values=pixels, input_ids=tokens)
     expected = ((output.logits_per_image - model.logit_bias) / model.logit_scale.exp()).detach().numpy()
     np.testing.assert_allclose(siglip.encode_images(pictures(3)) @ siglip.encode_texts(texts)[0].T, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip"])
+@pytest.mark.parametrize("size", [(24, 24), (64, 64), (24, 40), (17, 9), (100, 37)])
+def test_pictures_are_prepared_as_the_processor_does_bit_for_bit(place: Path, name: str, size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    shown = [Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), dtype=np.uint8)) for _ in range(3)]
+    shown[1] = shown[1].convert("L")
+    processor = load_clip(str(place / name)).processor
+    expected = processor(images=[each.convert("RGB") for each in shown], return_tensors="np")["pixel_values"]
+    found = Prepared(processor)(shown)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, expected)
+    processor.do_normalize = False
+    plain = processor(images=[each.convert("RGB") for each in shown], return_tensors="np")["pixel_values"]
+    np.testing.assert_array_equal(Prepared(processor)(shown), plain)
 
 
 def test_pickscore_is_the_models_logit(place: Path) -> None:
