@@ -8,22 +8,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from brushwork.metrics import find
-from brushwork.wording import counted, number, p_text, signed
+from brushwork.wording import MINUS, NARROW, counted, grouped, number, p_text, signed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from brushwork.metrics import PromptSet, Result
 
-SETS = {
-    "fid": "FID", "fd": "Fréchet distance", "kid": "KID (kernel distance)", "clip_mmd": "CMMD",
-}  # fmt: skip
+SETS = {"fid": "FID", "fd": "Fréchet distance", "kid": "KID", "clip_mmd": "CMMD"}
 
 
 def sentences(results: Sequence[Result], prompt_set: PromptSet) -> list[str]:
     """Return what is worth a sentence on a prompt set; what was not measured is left out."""
-    told = [caption_sentence(results, prompt_set), likeness_sentence(results, prompt_set), checks(results, prompt_set)]
-    told += [set_sentence(results, name, prompt_set) for name in SETS]
+    told = [caption_sentence(results, prompt_set), likeness_sentence(results, prompt_set)]
+    told += [sets_sentence(results, prompt_set), checks(results, prompt_set)]
     return [each for each in told if each]
 
 
@@ -55,18 +53,27 @@ def likeness_sentence(results: Sequence[Result], prompt_set: PromptSet) -> str |
     )
 
 
-def set_sentence(results: Sequence[Result], name: str, prompt_set: PromptSet) -> str | None:
-    """Say how far a whole set lies from the training pictures, or from the base's, with floor and N."""
-    base, tuned, pairs = (find(results, name, of, prompt_set) for of in ("base", "tuned", "pairs"))
-    shown = pairs or tuned
-    if shown is None or (pairs is None and base is None):
+def sets_sentence(results: Sequence[Result], prompt_set: PromptSet) -> str | None:
+    """Say how far whole sets lie from the training pictures, or from the base's, with N and the noise floors."""
+    measured = [(name, find(results, name, "pairs", prompt_set) or find(results, name, "tuned", prompt_set))
+                for name in SETS]  # fmt: skip
+    shown = [(name, result) for name, result in measured if result is not None]
+    if not shown:
         return None
-    told = f"{SETS[name]} by {shown.encoder}"
-    if pairs is None and base is not None:
-        told += f" from the training pictures: base {base.value:.4g}, tuned {shown.value:.4g}"
-    else:
-        told += f" of the tuned model's pictures from the base's: {shown.value:.4g}"
-    return f"{told}; N = {shown.n}; {shown.remark}."
+    first = shown[0][1]
+    of = "from the base's set" if first.of == "pairs" else "from the training pictures"
+    small = any("not comparable" in result.remark for _, result in shown)
+    warning = "; at this size not comparable with published numbers" if small else ""
+    told = "; ".join(_set(results, name, result) for name, result in shown)
+    whole = f"The tuned model's {grouped(first.n)} pictures as a whole, {of}"
+    return f"{whole} (N{NARROW}={NARROW}{first.n}{warning}): {told}."
+
+
+def _set(results: Sequence[Result], name: str, shown: Result) -> str:
+    base, floor = find(results, name, "base", shown.prompt_set), shown.details["floor"]
+    before = f"{base.value:.3g} \N{RIGHTWARDS ARROW} " if base is not None and shown.of == "tuned" else ""
+    span = f"{floor['mean']:.2g}, {floor['low']:.2g} to {floor['high']:.2g}".replace("-", MINUS)
+    return f"{SETS[name]} by {shown.encoder} {before}{shown.value:.3g} (noise floor {span})"
 
 
 def checks(results: Sequence[Result], prompt_set: PromptSet) -> str | None:

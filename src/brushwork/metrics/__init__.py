@@ -208,12 +208,12 @@ class Result:
 
     @property
     def remark(self) -> str:
-        """What must be read with the value: the caveat, the noise floor of a set; empty for most."""
+        """What must be read with the value, in short: the caveat, the noise floor of a set; empty for most."""
         floor = self.details.get("floor")
-        parts = [self.caveat] if self.caveat else []
+        parts = [each.partition(", and below")[0] for each in (self.caveat or "").split("; ") if each]
         if floor:
-            between = f"{floor['mean']:.4g} ({floor['low']:.4g} to {floor['high']:.4g})"
-            parts.append(f"noise floor (two samples of one set) {between} at N = {floor['n']}")
+            at = "" if floor["n"] == self.n else f" at N = {floor['n']}"
+            parts.append(f"noise floor {floor['mean']:.3g} ({floor['low']:.3g} to {floor['high']:.3g}){at}")
         return "; ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
