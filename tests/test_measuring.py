@@ -19,10 +19,10 @@ import brushwork
 from brushwork import config as configs
 from brushwork import metrics, registry
 from brushwork.cli import run as command_line
-from brushwork.errors import ConfigError
+from brushwork.errors import ConfigError, ModelError
 from brushwork.evaluate import evaluate
 from brushwork.generate import Request
-from brushwork.measuring import Judges, load_judges, measure
+from brushwork.measuring import Judges, check, load_judges, measure
 from brushwork.metrics import Result, find
 from brushwork.pairs import Plan
 from brushwork.runs import RunFolder, write_json
@@ -322,6 +322,27 @@ def test_what_was_asked_for_and_cannot_be_measured_is_refused_before_anything_is
     assert command_line(["evaluate", str(run.path), "--extractor", "dino:x"]) == 2
     assert "must be KIND:WHICH" in capsys.readouterr().err
     assert not (run.path / "evaluation").exists()
+
+
+@pytest.mark.parametrize(("settings", "words"), [
+    ({"extractors": ["dinvo2:x"]}, "Did you mean dinov2"),
+    ({"extractors": ["pixels:8", "dinov2:./nowhere"]}, "is not a model folder"),
+    ({"extractors": ["inception:auto"]}, r"brushwork\[inception\]"),
+    ({"captioner": "./nowhere"}, r"validation\.captioner: '\./nowhere' is not a model folder"),
+    ({"style_template": "in ink"}, r"validation\.style_template"),
+])  # fmt: skip
+def test_networks_that_cannot_measure_are_refused_before_training(
+    settings: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", None)
+    with pytest.raises((ConfigError, ModelError), match=words):
+        check(configs.load({"data": "engravings"}, validation=settings))
+
+
+def test_networks_that_can_measure_need_no_words(tmp_path: Path) -> None:
+    (tmp_path / "scorer.py").write_text(SCORER)
+    names = ["pixels:8", f"external:{sys.executable} {tmp_path / 'scorer.py'}"]
+    assert check(configs.load({"data": "engravings"}, validation={"extractors": names, "captioner": "none"})) == []
 
 
 def test_a_style_without_a_place_for_the_prompt_is_refused(models: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from brushwork.encoders import (
     Luminance,
     Pixels,
     Reader,
+    check_judge,
     judge_of,
     load_clip,
     not_independent,
@@ -29,11 +30,13 @@ from brushwork.errors import ConfigError, DataError, ModelError
 from brushwork.extractors import load as load_extractor
 from brushwork.extractors import split
 from brushwork.extractors.captions import Captions, CaptionTexts
+from brushwork.extractors.external import External
 from brushwork.extractors.technical import Technical
 from brushwork.features import FeatureStore
 from brushwork.metrics import OPTIMISED, Drawn
 from brushwork.pairs import USUAL, check_pairs
 from brushwork.progress import bar, note
+from brushwork.styles import Style
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,8 +54,6 @@ if TYPE_CHECKING:
 
 BY_JUDGE: tuple[Serves, ...] = ("clip", "caption_text")
 """Needs that a CLIP model meets, or helps to meet."""
-MOST_CAPTIONS = 500
-"""So many captions of the training data are read for the words that they share."""
 BY_CAPTIONER: tuple[Serves, ...] = ("captions", "caption_text")
 WANTED: dict[Serves, str] = {
     "clip": "no judge could be loaded, and validation.extractors names no other network that would do",
@@ -116,6 +117,26 @@ def load_judges(run: RunFolder, metrics: Sequence[Metric], extractors: Sequence[
     needs: set[Serves] = {need for metric in metrics for need in (metric.NEEDS, *getattr(metric, "ALSO", ()))}
     judges, problems = _load_clips(run) if needs.intersection(BY_JUDGE) else (Judges(), [])
     return replace(judges, others=_load_others(run.config, needs, extractors, judges)), problems
+
+
+def check(config: Config) -> list[str]:
+    """Find out before training whether the networks that will measure can be used; return warnings.
+
+    Raises:
+        UserError: One that was asked for by name cannot be used.
+    """
+    settings = config.validation
+    if settings.style_template is not None:
+        styles.check(settings.style_template)
+    for name in settings.extractors:
+        split(name)
+    for name in settings.extractors:
+        for each in load_extractor(name, seconds=settings.extractor_seconds):
+            if isinstance(each, External):
+                each.close()
+    if settings.captioner not in ("auto", "none"):
+        Captions.load(settings.captioner)
+    return check_judge(config)
 
 
 def _load_clips(run: RunFolder) -> tuple[Judges, list[str]]:
@@ -231,28 +252,6 @@ def check_asked(names: Sequence[str], chosen: Sequence[tuple[str, Metric]], judg
         if name in names and not judges.serving(metric) and not (automatic and metric.NEEDS in BY_JUDGE):
             message = f"metrics: {name} cannot be measured: {WANTED.get(metric.NEEDS, metric.ASKS)}."
             raise ConfigError(message)
-
-
-@dataclass(frozen=True)
-class Style:
-    """The words of a run's style."""
-
-    template: str | None
-    words: tuple[str, ...]
-    captions: tuple[str, ...]
-    """Of the training pictures."""
-
-    @staticmethod
-    def of(config: Config) -> Style:
-        """Read the settings and, for what they leave open, the training data's captions."""
-        settings = config.validation
-        try:
-            source = config.data.build()
-            places = contact.spread(getattr(source, "distinct", len(source)), MOST_CAPTIONS)
-            captions = tuple(source[place].caption for place in places)
-        except DataError:
-            captions = ()  # _references says that the data is not there
-        return Style(settings.style_template or styles.template_of(captions), settings.style_words, captions)
 
 
 def encode(

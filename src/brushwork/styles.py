@@ -10,19 +10,24 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brushwork.errors import ConfigError
+from brushwork import contact
+from brushwork.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
+    from brushwork.config import Config
+
 PROMPT = "{prompt}"
-LEAST_CAPTIONS = 4
+LEAST_CAPTIONS, MOST_CAPTIONS = 4, 500
+"""So many captions show what is shared; more are not read."""
 SHARED = 0.8
 """The share of captions that have a style's words."""
 SAID = 0.5
@@ -38,6 +43,28 @@ EMPTY = frozenset(
      "that", "there", "some", "one", "two", "very")
 )  # fmt: skip
 """Words that say nothing about a style."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """The words of a run's style."""
+
+    template: str | None
+    words: tuple[str, ...]
+    captions: tuple[str, ...]
+    """Of the training pictures."""
+
+    @staticmethod
+    def of(config: Config) -> Style:
+        """Read the settings and, for what they leave open, the training data's captions."""
+        settings = config.validation
+        try:
+            source = config.data.build()
+            places = contact.spread(getattr(source, "distinct", len(source)), MOST_CAPTIONS)
+            captions = tuple(source[place].caption for place in places)
+        except DataError:
+            captions = ()  # whoever measures beside the training pictures says that they are gone
+        return Style(settings.style_template or template_of(captions), settings.style_words, captions)
 
 
 def template_of(captions: Sequence[str]) -> str | None:
