@@ -289,7 +289,11 @@ def encode(
                 saved[f"{prompt_set}_{side}"] = np.array(hashes).reshape(len(shown), planned.seeds)
             read = {kind: np.stack([by[text] for text in shown]) for kind, by in texts.items()}
             saved |= {f"{prompt_set}_{kind}": vectors for kind, vectors in read.items()}
-            about = {"texts": read.get("texts"), "plain_texts": read.get("plain"), "style_texts": read.get("styled")}
+            about: dict[str, Any] = {
+                "texts": read.get("texts"),
+                "plain_texts": read.get("plain"),
+                "style_texts": read.get("styled"),
+            }
             drawn = Drawn(shown, prompt_set, sides["base"], sides["tuned"], **about, **common)
             sets.append(drawn)
             if planned.usual:
