@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from brushwork import registry
-from brushwork.metrics import Drawn, find, frechet_distance, kernel_distance, swap_test
+from brushwork.metrics import (
+    Drawn,
+    affordable_draws,
+    find,
+    floor_draws,
+    frechet_distance,
+    kernel_distance,
+    swap_test,
+)
 from brushwork.metrics.inception import measure as inception
 from brushwork.metrics.inception import score
 
@@ -107,6 +115,12 @@ def test_the_inception_score_of_a_set_is_that_of_its_probabilities() -> None:
     assert [result.value for result in results[:2]] == [score(base.reshape(-1, 6)), score(tuned.reshape(-1, 6))]
     assert results[2].value == results[1].value - results[0].value > 0
     assert "5,000" in (results[0].caveat or "")
+
+
+def test_what_would_take_long_is_drawn_less_often() -> None:
+    assert (affordable_draws(48, 106, 176), floor_draws(48, 176)) == (200, 20)
+    assert (affordable_draws(2000, 2000, 768), floor_draws(2000, 768)) == (0, 6)
+    assert floor_draws(10_000, 2048) == 3
 
 
 class TestSwapTest:

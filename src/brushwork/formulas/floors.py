@@ -35,6 +35,7 @@ SMALLEST = {
 """Pictures on each side from which a number may be put beside a published one, and why."""
 
 
+LEAST_SPLITS = 3
 LEAST_DRAWS = 39
 """With fewer no p can reach 0.05, two-sided or not."""
 
@@ -174,6 +175,11 @@ def affordable_draws(rows: int, others: int, width: int, most: int = 200) -> int
     """
     possible = int(2e9 / max(1, rows * others * width))
     return min(most, possible) if possible >= LEAST_DRAWS else 0
+
+
+def floor_draws(rows: int, width: int, most: int = 20) -> int:
+    """Return how many splits for a noise floor of ``rows`` pictures a side take seconds; at least three."""
+    return max(LEAST_SPLITS, min(most, int(2e10 / max(1, rows * rows * width))))
 
 
 def not_comparable(metric: str, n: int) -> str | None:

@@ -21,6 +21,7 @@ from brushwork.formulas.diversity import pairwise_diversity, vendi_score
 from brushwork.formulas.floors import (
     Floor,
     affordable_draws,
+    floor_draws,
     noise_floor,
     not_comparable,
     permutation_test,
@@ -73,6 +74,7 @@ __all__ = [
     "estimate",
     "find",
     "find_copies",
+    "floor_draws",
     "frechet_distance",
     "frechet_distance_from_statistics",
     "inception_score",
@@ -293,7 +295,8 @@ def to_references(kind: Kind, drawn: Drawn, distance: Distance, smallest: str) -
     if drawn.prompt_set != "target" or known is None or len(known) < LEAST_SET or drawn.base[..., 0].size < LEAST_SET:
         return []
     rows = drawn.base[..., 0].size
-    floor = noise_floor(known, distance, size=min(rows, len(known) // 2), draws=20, seed=drawn.seed)
+    size = min(rows, len(known) // 2)
+    floor = noise_floor(known, distance, size=size, draws=floor_draws(size, known.shape[1]), seed=drawn.seed)
     return of_sets(kind, drawn, lambda side: distance(side, known), floor, smallest, min(rows, len(known)))
 
 
@@ -337,7 +340,8 @@ def between_sides(kind: Kind, drawn: Drawn, distance: Distance, smallest: str) -
     if drawn.prompt_set == "target" or len(base) < LEAST_SET:
         return []
     # As many pictures as are compared, drawn with replacement: halves would have a higher floor.
-    floor = noise_floor(base, distance, size=len(base), draws=20, seed=drawn.seed)
+    splits = floor_draws(*base.shape)
+    floor = noise_floor(base, distance, size=len(base), draws=splits, seed=drawn.seed)
     draws = affordable_draws(len(base), len(base), base.shape[-1])
     p = permutation_test(base, tuned, distance, paired=True, draws=draws, seed=drawn.seed) if draws else None
     marked = replace(drawn, caveat=_joined(drawn.caveat, not_comparable(smallest, len(base))))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from brushwork.formulas.floors import noise_floor
+from brushwork.formulas.floors import floor_draws, noise_floor
 from brushwork.formulas.inception import inception_score
 from brushwork.metrics import Kind, of_sets
 
@@ -32,5 +32,10 @@ def measure(drawn: Drawn) -> list[Result]:
     if rows < LEAST:
         return []
     flat = drawn.base.reshape(rows, -1)
-    floor = noise_floor(flat, lambda one, other: abs(score(one) - score(other)), draws=20, seed=drawn.seed)
+    floor = noise_floor(
+        flat,
+        lambda one, other: abs(score(one) - score(other)),
+        draws=floor_draws(rows // 2, flat.shape[1]),
+        seed=drawn.seed,
+    )
     return of_sets(KIND, drawn, score, floor, "inception_score", rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from brushwork.formulas.floors import noise_floor
+from brushwork.formulas.floors import floor_draws, noise_floor
 from brushwork.formulas.neighbours import precision_recall_density_coverage
 from brushwork.metrics import Kind, of_sets
 
@@ -29,13 +29,13 @@ def measure(drawn: Drawn) -> list[Result]:
     if drawn.prompt_set != "target" or known is None or len(known) < LEAST or rows < LEAST // 2:
         return []
     size = max(NEIGHBOURS + 1, min(rows, len(known) // 2))
-    results = []
+    splits, results = floor_draws(size, known.shape[1], most=10), []
     for kind in KINDS:
 
         def number(side: Array, real: Array = known, part: str = kind.name) -> float:
             return precision_recall_density_coverage(real, side, NEIGHBOURS)[part]
 
-        floor = noise_floor(known, lambda one, other: number(other, one), size=size, draws=10, seed=drawn.seed)
+        floor = noise_floor(known, lambda one, other: number(other, one), size=size, draws=splits, seed=drawn.seed)
         name = "precision_recall_density_coverage"
         results += of_sets(kind, drawn, number, floor, name, min(rows, len(known)))
     return results
