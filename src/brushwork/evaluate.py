@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from brushwork import registry
 from brushwork.errors import ModelError
-from brushwork.measuring import load_judges, measure
+from brushwork.measuring import check_asked, load_judges, measure
 from brushwork.pairs import draw_run, plan, seconds_per_picture
 from brushwork.runs import write_json
 
@@ -33,13 +33,16 @@ if TYPE_CHECKING:
     from brushwork.runs import RunFolder
 
 
-def evaluate(run: RunFolder, metrics: Sequence[str] = (), *, out: Path | None = None) -> list[Result]:
+def evaluate(
+    run: RunFolder, metrics: Sequence[str] = (), *, out: Path | None = None, extractors: Sequence[str] = ()
+) -> list[Result]:
     """Draw, encode, measure and write ``metrics.json``; all metrics when none is named.
 
     Args:
         run: A run whose training is done.
         metrics: Names of metrics.
         out: Another folder than the run's for everything that is written.
+        extractors: Networks that measure beside those of the run's configuration, ``KIND:WHICH``.
 
     Raises:
         UserError: The run has no weights yet, a metric is unknown, or a judge asked for by name cannot be used.
@@ -49,7 +52,8 @@ def evaluate(run: RunFolder, metrics: Sequence[str] = (), *, out: Path | None = 
         message = f"{run.path}: there are no weights yet. Finish it first: brushwork train --resume --out {run.path}"
         raise ModelError(message)
     config, folder, began = run.config, out or run.path, time.monotonic()
-    judges, problems = load_judges(run, [module for _, module in chosen])
+    judges, problems = load_judges(run, [module for _, module in chosen], extractors)
+    check_asked(metrics, chosen, judges, automatic=config.validation.judge == "auto")
     planned = plan(config)
     draw_run(run, planned, folder / "evaluation")
     results, facts = measure(run, planned, folder / "evaluation", chosen, judges)

@@ -19,8 +19,15 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="For pictures and numbers; default: the run folder."
 )
+@click.option(
+    "--extractor",
+    "extractors",
+    metavar="KIND:WHICH",
+    multiple=True,
+    help="A further network that measures, such as dinov2:facebook/dinov2-base; may be repeated.",
+)
 @json_option
-def command(run: Path, metrics: str | None, out: Path | None, as_json: bool) -> None:
+def command(run: Path, metrics: str | None, out: Path | None, extractors: tuple[str, ...], as_json: bool) -> None:
     """Draw the prompts of RUN with its base and its tuned model, and measure the difference.
 
     Pictures that are there already, drawn by the same weights with the same settings, are used again. The prompts and
@@ -30,7 +37,7 @@ def command(run: Path, metrics: str | None, out: Path | None, as_json: bool) -> 
     from brushwork.runs import RunFolder
 
     names = [name.strip() for name in (metrics or "").split(",") if name.strip()]
-    results = evaluate(RunFolder(run), names, out=out)
+    results = evaluate(RunFolder(run), names, out=out, extractors=extractors)
     if as_json:
         print_json([result.to_dict() for result in results])
     else:
@@ -43,6 +50,6 @@ def _line(result: Result) -> str:
     p = "" if result.p is None else f"p={result.p:.3g} (smallest reachable {result.smallest_p:.2g})"
     of = result.of if result.against == "base" else f"{result.of} ({result.against})"
     words = (result.name, result.prompt_set, of, f"{result.value:+.4f}", between, f"n={result.n}", p)
-    widths = (15, 9, 18, 9, 20, 7, 0)
+    widths = (20, 9, 18, 9, 20, 7, 0)
     line = " ".join(word.ljust(width) for word, width in zip(words, widths, strict=True)).rstrip()
-    return f"{line}  ({result.encoder}: {result.caveat})" if result.caveat else line
+    return f"{line}  ({result.encoder}: {result.remark})" if result.remark else line
