@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import json
 import statistics
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from brushwork import api, config, contact, prompts, wording
 from brushwork.compare import output, proof, training
+from brushwork.compare.drawers import Opener
 from brushwork.compare.judging import Judging, chosen_metrics
 from brushwork.compare.request import Request, listed, read, requested
-from brushwork.compare.sides import Opener, Side, Wanted, draw, prove
+from brushwork.compare.sides import Side, Wanted, draw, prove
 from brushwork.encoders import available, judge_of, own_judge_of
 from brushwork.errors import ConfigError, RunFailed, UserError
 from brushwork.progress import note
@@ -61,6 +63,7 @@ def bake_off(request: Request, opened: Callable[[], Path], out: Path | None = No
     if not names:
         raise RunFailed("\n".join(f"{name}: {reason}" for name, reason in failed.items()))
     runs = {name: [RunFolder(_run(folder, name, seed)) for seed in _seeds(request)] for name in names}
+    wanted = _resolved(wanted, runs[names[0]][0].config)
     opener = Opener(configs[names[0]].train.device)
     base, drawn = _drawn(request, wanted, runs, folder, opener)
     proofs, amiss = _proofs(drawn, base, opener)
@@ -115,16 +118,20 @@ def _wanted(request: Request, configs: dict[str, Config]) -> Wanted:
     if both:
         message = f"validation: {both[0]!r} is in prompts and in control_prompts; take it out of one of them."
         raise ConfigError(message)
-    side = next(iter(configs.values())).data.resolution  # type: ignore[attr-defined]  # every source of images has one
     return Wanted(
         tuple(target),
         tuple(control),
         validation.images_per_prompt,
         validation,
-        (side, side),
         concept=request.concept,
         means=request.means,
     )
+
+
+def _resolved(wanted: Wanted, settings: Config) -> Wanted:
+    """Return what to draw with the size and the settings that the training runs resolved."""
+    side = settings.data.resolution  # type: ignore[attr-defined]  # every source of images has one
+    return replace(wanted, validation=settings.validation, size=(side, side), said=frozenset(asdict(settings.sampling)))
 
 
 def _captions(configs: dict[str, Config]) -> list[str]:
@@ -262,13 +269,15 @@ def _drawn(
     request: Request, wanted: Wanted, runs: dict[str, list[RunFolder]], folder: Path, opener: Opener
 ) -> tuple[DrawnSide, list[DrawnSide]]:
     """Draw the base, then every run."""
-    base = Side("base", request.base, "base", word=wanted.means)
+    settings = next(iter(runs.values()))[0].config
+    base = Side("base", request.base, "base", word=wanted.means, changes=asdict(settings.base_sampling))
     sides = [
         Side(
             f"{name}, seed {run.config.seed}" if request.seeds > 1 else name,
             str(run.path),
             f"{name}-{run.config.seed}",
             word=_word(run.config),
+            changes=asdict(run.config.sampling),
             row=name,
             optimised=run.record.get("optimised_judge", {}).get("revision"),
         )

@@ -1,77 +1,64 @@
-"""What draws one side of a comparison: a model with a family, or any diffusers pipeline.
+"""What draws one side of a comparison, and what is said of it beside its pictures.
 
-    drawer = open_drawer("mini+my-lora@0.8")
+    opener = Opener()
+    drawer = opener("mini+my-lora@0.8")
     for picture in drawer.draw(requests): ...
 
-Both take the same ``generate.Request``. A pipeline of an architecture without a family is for looking only: it draws
-with its own scheduler, and its noise is its own, so its pictures are paired by prompt and not by seed.
+A pipeline of an architecture that brushwork only draws with has noise of its own, so its pictures are paired with
+others by prompt and not by seed.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+import gc
+from typing import TYPE_CHECKING, Any
 
-from brushwork import families, generate, infotext, models, registry
+from brushwork import generate, models
 from brushwork.adapters import digest
 from brushwork.devices import resolve_device, resolve_dtype
-from brushwork.errors import ConfigError, ModelError
 from brushwork.pairs import hash_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from brushwork.generate import Picture, Request
     from brushwork.models import LoadedModel
     from brushwork.settings import Sampling
 
 
-class Drawer(Protocol):
-    """Draws pictures from requests."""
-
-    @property
-    def noise(self) -> str | None:
-        """The kind of the noise that a seed gives, such as ``4x8``; None: not comparable with any other."""
-
-    @property
-    def sampling(self) -> Sampling | None:
-        """How it was made to be drawn."""
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What is said of the model beside its pictures."""
-
-    def draw(self, requests: Sequence[Request]) -> Iterator[Picture]:
-        """Yield the pictures in order."""
-
-
-class FamilyDrawer:
-    """A model that one of brushwork's families knows."""
+class Drawer:
+    """An opened model."""
 
     def __init__(self, model: LoadedModel) -> None:
         self.model = model
 
-    @property
-    def noise(self) -> str:
-        """Latent channels and the pixels that one latent covers."""
-        family = self.model.family
-        return f"{getattr(family.denoiser.config, 'in_channels', '?')}x{family.pixels_per_latent}"
+    def noise(self, request: Request) -> str | None:
+        """Return the shape of the noise that a request starts from, such as ``4x8x8``.
+
+        None where a pipeline makes its own.
+        """
+        family: Any = self.model.family
+        if hasattr(family, "draw"):
+            return None
+        sides = (side or family.resolution for side in (request.height, request.width))
+        latents = "x".join(str(side // family.pixels_per_latent) for side in sides)
+        return f"{getattr(family.denoiser.config, 'in_channels', '?')}x{latents}"
 
     @property
     def sampling(self) -> Sampling | None:
-        """As the model says."""
+        """How it was made to be drawn."""
         return self.model.sampling
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Family and size."""
-        family = self.model.family
-        modules = [family.denoiser, family.vae, *family.text_encoders.values()]
+        """Architecture, size and adapters."""
+        family: Any = self.model.family
+        modules = {id(each): each for each in (family.denoiser, family.vae, *family.text_encoders.values())}
         return {
-            "architecture": family.name,
-            "parameters": sum(each.numel() for module in modules for each in module.parameters()),
+            "architecture": getattr(family, "kind", family.name),
+            "parameters": sum(each.numel() for module in modules.values() for each in module.parameters()),
             "adapters": [
                 {"name": each.name, "weight": each.weight, "layers": each.layers, "hash": each.hash, "kind": each.kind}
                 for each in self.model.adapters
@@ -84,122 +71,28 @@ class FamilyDrawer:
         return generate.draw(model.family, requests, label=model.name, model_hash=model.hash, adapters=model.adapters)
 
 
-class PipelineDrawer:
-    """Any text-to-image pipeline of diffusers."""
+class Opener:
+    """Opens models, and keeps the last one: neighbouring cells of a sweep often have the same."""
 
-    noise = None
-    sampling = None
+    def __init__(self, device: str = "auto", precision: str = "no") -> None:
+        self.device, self.precision = device, precision
+        self._text: str | None = None
+        self._drawer: Drawer | None = None
 
-    def __init__(self, pipeline: Any, name: str) -> None:
-        self.pipeline, self.name = pipeline, name
-        self.takes = set(inspect.signature(pipeline.__call__).parameters)
-        if "prompt" not in self.takes:
-            message = f"model: {name!r} is a {type(pipeline).__name__}, which draws nothing from a text."
-            raise ModelError(message)
+    def __call__(self, text: str) -> Drawer:
+        """Return what draws a MODEL."""
+        if self._text != text or self._drawer is None:
+            self.forget()  # two models at once may be more than the device holds
+            place = resolve_device(self.device)
+            dtype = resolve_dtype(self.precision, place)  # type: ignore[arg-type]  # one of the three words
+            self._drawer = Drawer(models.open_model(text, dtype=dtype, device=place))
+            self._text = text
+        return self._drawer
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """The pipeline's class and size."""
-        modules = [each for each in self.pipeline.components.values() if hasattr(each, "parameters")]
-        count = sum(parameter.numel() for module in modules for parameter in module.parameters())
-        return {"architecture": type(self.pipeline).__name__, "parameters": count, "adapters": []}
-
-    def draw(self, requests: Sequence[Request]) -> Iterator[Picture]:
-        """Draw one after the other, each with a generator of its own on the CPU.
-
-        Raises:
-            ConfigError: A negative prompt that this pipeline has no use for.
-        """
-        import torch
-
-        self.pipeline.set_progress_bar_config(disable=True)
-        for request in requests:
-            wanted = {
-                "prompt": request.prompt,
-                "negative_prompt": request.negative_prompt or None,
-                "num_inference_steps": request.steps,
-                "guidance_scale": request.guidance_scale,
-                "width": request.width,
-                "height": request.height,
-            }
-            given = {key: value for key, value in wanted.items() if value is not None and key in self.takes}
-            if request.negative_prompt and "negative_prompt" not in given:
-                message = (
-                    f"negative: {self.name!r} is a {type(self.pipeline).__name__}, which takes no negative prompt."
-                )
-                raise ConfigError(message)
-            noise = torch.Generator("cpu").manual_seed(request.seed)
-            image = self.pipeline(**given, generator=noise).images[0]
-            yield self._picture(image, request)
-
-    def _picture(self, image: Any, request: Request) -> Picture:
-        kind, scheduler = type(self.pipeline).__name__, type(self.pipeline.scheduler).__name__
-        fields = {
-            "Steps": request.steps,
-            "Sampler": scheduler,
-            "CFG scale": request.guidance_scale,
-            "Seed": request.seed,
-            "Size": f"{image.width}x{image.height}",
-            "Model": self.name,
-            "Pipeline": kind,
-        }
-        asked = {"prompt": request.prompt, "negative_prompt": request.negative_prompt, "seed": request.seed}
-        about = {"model": self.name, "pipeline": kind, "scheduler": scheduler, "request": asked}
-        text = infotext.write(request.prompt, request.negative_prompt, fields)
-        return generate.Picture(image, request, text, about)
-
-
-def open_drawer(text: str, *, device: str = "auto", precision: str = "no") -> Drawer:
-    """Open a MODEL, with a family if one knows it, else as a diffusers pipeline.
-
-    Raises:
-        ModelError: It is not there, or is neither.
-    """
-    place = resolve_device(device)
-    dtype = resolve_dtype(precision, place)  # type: ignore[arg-type]  # the command line has checked it
-    folder = unknown_pipeline(text)
-    if folder is None:
-        return FamilyDrawer(models.open_model(text, dtype=dtype, device=place))
-    return PipelineDrawer(_pipeline(folder, text, dtype).to(place), _name(text))
-
-
-def unknown_pipeline(text: str) -> Path | None:
-    """Return the folder of a pipeline that no family knows; None for everything that goes the usual way.
-
-    Raises:
-        ModelError: An adapter was asked for on top of it, or there is no such model.
-    """
-    spec = models.parse(text)
-    if models.as_run(spec.base) is not None:
-        return None
-    described = families.describe(spec.base)
-    known = any(registry.load("families", name).recognises(described) for name in registry.names("families"))
-    if known or described.is_file:
-        return None
-    if spec.adapters:
-        kind = described.index.get("_class_name", "of an unknown kind")
-        message = f"model: {spec.base!r} is {kind}, which no family knows, so adapters cannot be put on it."
-        raise ModelError(message)
-    return described.path
-
-
-def _pipeline(folder: Path, text: str, dtype: Any) -> Any:
-    """Load a pipeline from safetensors and known classes only."""
-    from diffusers import DiffusionPipeline
-
-    try:
-        return DiffusionPipeline.from_pretrained(
-            folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, AttributeError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
-        message = f"model: no family knows {text!r}, and diffusers cannot open it as a pipeline: {reason}"
-        raise ModelError(message) from error
-
-
-def _name(text: str) -> str:
-    path = Path(text).expanduser()
-    return path.resolve().name if path.is_dir() else text
+    def forget(self) -> None:
+        """Let the last model go."""
+        self._text = self._drawer = None
+        gc.collect()
 
 
 def identity(text: str) -> str:

@@ -15,9 +15,10 @@ from pydantic import Field, PositiveInt, ValidationError
 from brushwork import config as configs
 from brushwork import models, prompts
 from brushwork.compare import output, proof, sweeps
+from brushwork.compare.drawers import Opener
 from brushwork.compare.judging import Judging, chosen_metrics
-from brushwork.compare.sides import Opener, Side, Wanted, draw, prove
-from brushwork.compare.steps import at_step, with_weight
+from brushwork.compare.sides import Side, Wanted, draw, prove
+from brushwork.compare.steps import at_step, check, run_of, with_weight
 from brushwork.encoders import available, resolve_judge
 from brushwork.errors import ConfigError, nearest
 from brushwork.explain import explain
@@ -82,8 +83,10 @@ def compare_models(request: Request, opened: Callable[[], Path]) -> Comparison:
     chosen_metrics(request.metrics)
     axes = [sweeps.parse(each) for each in request.sweep]
     cells = sweeps.cells(axes, len(request.models))
-    for text in request.models:
+    for text in _labels(request.models):
         models.parts(text)  # is it there?
+        for cell in cells:
+            check(text, cell.values.get("checkpoint"), cell.values.get("weight"))
     wanted = _wanted(request)
     sweeps.check_words(axes, wanted.prompts)
     judge, said = _judge(request)
@@ -212,11 +215,7 @@ def _at_cell(text: str, cell: Cell, folder: Path) -> str:
     """Return the MODEL of a cell: another strength, another checkpoint."""
     step, weight = cell.values.get("checkpoint"), cell.values.get("weight")
     if step is not None:
-        spec = models.parse(text)
-        run = models.as_run(spec.base)
-        if run is None or spec.adapters:
-            message = f"--sweep: {text!r} is no run, so it has no checkpoints to sweep. Name the run's folder."
-            raise ConfigError(message)
+        run = run_of(text)
         text = str(at_step(run, step, folder / "checkpoints" / f"{run.path.name}-{step}"))
     return text if weight is None else with_weight(text, weight)
 

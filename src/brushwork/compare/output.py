@@ -1,4 +1,4 @@
-"""What a comparison leaves in its folder: compare.json, grid.png, Pareto plots and index.html, a self-contained page."""
+"""What a comparison leaves: compare.json, grid.png, Pareto plots, and index.html, one self-contained page."""
 
 from __future__ import annotations
 

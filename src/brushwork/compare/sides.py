@@ -8,14 +8,14 @@ What is there already, from the same weights with the same requests, is not draw
 
 from __future__ import annotations
 
-import gc
 import json
 import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from brushwork import generate, infotext
-from brushwork.compare import drawers, proof
+from brushwork.compare import proof
+from brushwork.compare.drawers import identity
 from brushwork.compare.sweeps import swap
 from brushwork.progress import bar, note
 from brushwork.runs import write_json
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from brushwork.compare.drawers import Drawer
+    from brushwork.compare.drawers import Drawer, Opener
     from brushwork.metrics import PromptSet
     from brushwork.settings import Sampling, ValidationConfig
 
@@ -95,12 +95,10 @@ class DrawnSide:
     record: dict[str, Any]
 
     @property
-    def noise(self) -> tuple[Any, ...] | None:
+    def noise(self) -> str | None:
         """What must be equal for a seed to give two sides the same starting noise; None: nothing can be."""
-        if self.record["noise"] is None:
-            return None
-        first = self.record["requests"][0]
-        return (self.record["noise"], first["width"], first["height"])
+        noise: str | None = self.record["noise"]
+        return noise
 
     @property
     def seconds_per_picture(self) -> float | None:
@@ -122,15 +120,15 @@ def text_of(side: Side, text: str, wanted: Wanted) -> str:
 def requests(side: Side, wanted: Wanted, sampling: Sampling | None = None) -> list[generate.Request]:
     """Return what a side draws; ``sampling`` is how its model was made to be drawn."""
     asked = wanted.validation
-    usual = generate.Request(
-        prompt="",
-        negative_prompt=asked.negative_prompt,
-        steps=asked.num_inference_steps,
-        guidance_scale=asked.guidance_scale,
-        sampler=asked.sampler,
-        width=wanted.size[0],
-        height=wanted.size[1],
-    )
+    given = {
+        "negative_prompt": asked.negative_prompt,
+        "steps": asked.num_inference_steps,
+        "guidance_scale": asked.guidance_scale,
+        "sampler": asked.sampler,
+    }
+    width, height = wanted.size
+    known: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    usual = generate.Request(prompt="", width=width, height=height, **known)
     own = {} if sampling is None else {key: v for key, v in asdict(sampling).items() if key not in wanted.said}
     if own.get("guidance_scale") in (0, 1):
         own["negative_prompt"] = ""  # there is nothing to steer away with
@@ -149,31 +147,9 @@ def names(wanted: Wanted) -> tuple[str, ...]:
     return tuple(f"{place // seeds:05}-{first + place}.png" for place in range(count))
 
 
-class Opener:
-    """Opens models, and keeps the last one: neighbouring cells of a sweep often have the same."""
-
-    def __init__(self, device: str = "auto", precision: str = "no") -> None:
-        self.device, self.precision = device, precision
-        self._text: str | None = None
-        self._drawer: Drawer | None = None
-
-    def __call__(self, text: str) -> Drawer:
-        """Return what draws a MODEL."""
-        if self._text != text or self._drawer is None:
-            self._drawer, self._text = None, None
-            gc.collect()  # two models at once may be more than the device holds
-            self._drawer, self._text = drawers.open_drawer(text, device=self.device, precision=self.precision), text
-        return self._drawer
-
-    def forget(self) -> None:
-        """Let the last model go."""
-        self._text = self._drawer = None
-        gc.collect()
-
-
 def draw(side: Side, wanted: Wanted, folder: Path, opener: Opener) -> DrawnSide:
     """Draw what is missing of a side; return it with its record."""
-    files, weights = names(wanted), drawers.identity(side.model)
+    files, weights = names(wanted), identity(side.model)
     record = _stored(folder / RECORD)
     sampling = _sampling(record)
     listed = [_json(each) for each in requests(side, wanted, sampling)]
@@ -191,7 +167,7 @@ def draw(side: Side, wanted: Wanted, folder: Path, opener: Opener) -> DrawnSide:
         "label": side.label,
         "model": side.model,
         "weights": weights,
-        "noise": drawer.noise,
+        "noise": drawer.noise(every[0]),
         "sampling": None if drawer.sampling is None else asdict(drawer.sampling),
         "requests": [_json(each) for each in every],
         "facts": drawer.facts,

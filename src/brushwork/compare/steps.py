@@ -20,20 +20,41 @@ if TYPE_CHECKING:
     from brushwork.runs import RunFolder
 
 
-def at_step(run: RunFolder, step: int, folder: Path) -> Path:
-    """Write what the method would have made after a step, from the checkpoint there; return the folder.
+def check(text: str, step: int | None, weight: float | None) -> None:
+    """Find out without making anything whether a MODEL has a checkpoint, or a strength, to sweep.
 
     Raises:
-        ModelError: The run kept no checkpoint at that step.
+        UserError: It has not.
     """
-    there = checkpoints.steps(states.folder(run))
-    if step not in there:
-        kept = f"It kept those at {listing(map(str, there), 12)}." if there else "It kept none."
-        message = (
-            f"--sweep: {run.path} has no checkpoint at step {step}. {kept}\n"
-            f"train.checkpoints_total_limit=null keeps all, every train.checkpointing_steps."
-        )
-        raise ModelError(message)
+    if step is not None:
+        there = checkpoints.steps(states.folder(run_of(text)))
+        if step not in there:
+            kept = f"It kept those at {listing(map(str, there), 12)}." if there else "It kept none."
+            message = (
+                f"--sweep: {text} has no checkpoint at step {step}. {kept}\n"
+                f"train.checkpoints_total_limit=null keeps all, every train.checkpointing_steps."
+            )
+            raise ModelError(message)
+    if weight is not None:
+        with_weight(text, weight)
+
+
+def run_of(text: str) -> RunFolder:
+    """Return the run that a MODEL's text names.
+
+    Raises:
+        ConfigError: It names none, or more than that.
+    """
+    spec = models.parse(text)
+    run = models.as_run(spec.base)
+    if run is None or spec.adapters:
+        message = f"--sweep: {text!r} is no run, so it has no checkpoints to sweep. Name the run's folder."
+        raise ConfigError(message)
+    return run
+
+
+def at_step(run: RunFolder, step: int, folder: Path) -> Path:
+    """Write what the method would have made after a step, from the checkpoint there; return the folder."""
     if (folder / "weights").is_dir():
         return folder
     import torch
