@@ -11,16 +11,17 @@ from typing import Any
 def live(tree: dict[str, Any], out: str, end: str) -> None:
     """Do what is left of a comparison, or as much as ``end`` allows: ``training`` or ``drawing``; "" lets it finish."""
     import brushwork as bw
-    from brushwork import infotext, progress, train
+    from brushwork import infotext, progress
     from brushwork.compare import training
+    from brushwork.train import Trainer
 
     progress.silence()
     training.launch = training.carry_out  # type: ignore[assignment]  # here, where it can be killed at a moment
-    step, save = train.Trainer.step, infotext.save_png
+    step, save = Trainer.step, infotext.save_png
     left = iter(range(5))
 
     def dying_step(self: Any, index: int, feed: Any) -> Any:
-        if "full-0" in {each.name for each in Path(out, "runs").iterdir()} and index == 3:  # noqa: PLR2004
+        if "full-0" in {each.name for each in Path(out, "runs").iterdir()} and index == 3:
             os.kill(os.getpid(), signal.SIGKILL)
         return step(self, index, feed)
 
@@ -30,7 +31,7 @@ def live(tree: dict[str, Any], out: str, end: str) -> None:
         return save(picture, path)
 
     if end == "training":
-        train.Trainer.step = dying_step  # type: ignore[method-assign]
+        Trainer.step = dying_step  # type: ignore[method-assign]
     if end == "drawing":
         infotext.save_png = dying_save
     bw.compare(**tree, out=out)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,12 +16,15 @@ from tiny import make_tiny_sd
 import brushwork as bw
 from brushwork import runs
 from brushwork.compare import bakeoff, training
-from brushwork.compare.output import Comparison
 from brushwork.config import to_yaml
 from brushwork.errors import ConfigError, RunFailed, UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from warm import Server
+
+    from brushwork.compare.output import Comparison
 
 CONCEPT = "red ink"
 PROMPTS, CONTROL = [f"a cat, {CONCEPT}", f"a dog, {CONCEPT}"], ["a house", "a tree"]
@@ -46,7 +48,6 @@ def wish(place: Path, **changes: Any) -> dict[str, Any]:
     tree: dict[str, Any] = {
         "base": str(place / "tiny"),
         "methods": {
-            "full": {},
             "low": {"preset": "lora", "method": {"rank": 2}, "optimizer": {"learning_rate": 0.05}},
             "textual-inversion": {"data": {"templates": "style"}},
         },
@@ -80,24 +81,22 @@ def costs(found: Comparison) -> dict[str, Any]:
 
 
 def test_every_method_is_a_line_beside_the_base(baked: Comparison) -> None:
-    assert [each["label"] for each in baked.record["lines"]] == ["base", "full", "low", "textual-inversion"]
-    assert [each["label"] for each in baked.record["sides"]][:3] == ["base", "full, seed 0", "full, seed 1"]
+    assert [each["label"] for each in baked.record["lines"]] == ["base", "low", "textual-inversion"]
+    assert [each["label"] for each in baked.record["sides"]][:3] == ["base", "low, seed 0", "low, seed 1"]
     assert sorted(each.name for each in (baked.folder / "runs").iterdir()) == [
-        "full-0", "full-1", "low-0", "low-1", "textual-inversion-0", "textual-inversion-1",
+        "low-0", "low-1", "textual-inversion-0", "textual-inversion-1",
     ]  # fmt: skip
 
 
 def test_the_costs_are_those_of_the_runs(baked: Comparison) -> None:
     found = costs(baked)
     assert found["base"] is None
-    assert {name: found[name]["steps"] for name in ("full", "low", "textual-inversion")} == {
-        "full": 3, "low": 3, "textual-inversion": 3,
-    }  # fmt: skip
+    assert {name: found[name]["steps"] for name in ("low", "textual-inversion")} == {"low": 3, "textual-inversion": 3}
     assert found["low"]["pictures_seen"] == 6
     run = runs.RunFolder(baked.folder / "runs" / "low-0")
     assert found["low"]["trainable_parameters"] == run.record["trainable_parameters"]
     assert found["low"]["artefact_bytes"] == (run.weights / "pytorch_lora_weights.safetensors").stat().st_size
-    assert found["full"]["artefact_bytes"] > found["low"]["artefact_bytes"] > found["textual-inversion"]["artefact_bytes"]
+    assert found["low"]["artefact_bytes"] > found["textual-inversion"]["artefact_bytes"]
     seconds = [
         sum(step["seconds"] for step in runs.RunFolder(baked.folder / "runs" / f"low-{seed}").steps())
         for seed in (0, 1)
@@ -153,16 +152,16 @@ def test_a_method_that_fails_is_said_and_the_others_go_on(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def launch(plan: Path, out: Path) -> str | None:
-        if out.name == "full-0":
+        if out.name == "textual-inversion-0":
             return "its process was killed by signal 9 (out of memory?)"
         training.carry_out(plan, out)
         return None
 
     monkeypatch.setattr(training, "launch", launch)
     found = bw.compare(**wish(place, metrics=["saturation"]), out=tmp_path / "x")
-    assert found.failed == {"full": "its process was killed by signal 9 (out of memory?)"}
-    assert [each["label"] for each in found.record["lines"]] == ["base", "low", "textual-inversion"]
-    assert "full failed" in found.page.read_text("utf-8")
+    assert found.failed == {"textual-inversion": "its process was killed by signal 9 (out of memory?)"}
+    assert [each["label"] for each in found.record["lines"]] == ["base", "low"]
+    assert "textual-inversion failed" in found.page.read_text("utf-8")
     monkeypatch.setattr(training, "launch", lambda *_: "no")
     with pytest.raises(RunFailed, match="low: no"):
         bw.compare(**wish(place, methods={"low": {"preset": "lora"}}), out=tmp_path / "y")
@@ -175,7 +174,7 @@ def test_a_method_that_fails_is_said_and_the_others_go_on(
     ({"data": {"path": "nowhere"}}, "nowhere"),
     ({"methods": {"dpo": {}, "low": {"preset": "lora"}}}, "dpo: "),
     ({"methods": {"dreambooth": {"data": {"instance_token": "sks"}}}}, "dreambooth: .*'sks' is not in the captions"),
-    ({"seconds": 2.0, "steps": None, "optimizer": {"lr_scheduler": "cosine"}}, "full: .*must know the last step"),
+    ({"seconds": 2.0, "steps": None, "optimizer": {"lr_scheduler": "cosine"}}, "low: .*must know the last step"),
 ])  # fmt: skip
 def test_what_cannot_run_is_said_before_anything_is_trained(
     changes: dict[str, Any], said: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -204,9 +203,7 @@ def test_rules_that_chose_different_batches_give_all_the_smallest(place: Path, t
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bakeoff, "_checked", chosen)
         folder, _ = bakeoff._planned(asked, wanted, lambda: tmp_path, None)
-    batches = [
-        bw.load_config(folder / "plans" / f"{name}-0.yaml").train.train_batch_size for name in ("low", "high")
-    ]
+    batches = [bw.load_config(folder / "plans" / f"{name}-0.yaml").train.train_batch_size for name in ("low", "high")]
     assert batches == [4, 4]
 
 
@@ -218,6 +215,7 @@ def test_equal_seconds_end_each_run_by_its_time(place: Path, tmp_path: Path) -> 
     assert "1e-06 seconds of steps" in found.page.read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_killed_anywhere_the_same_request_ends_the_same(place: Path, tmp_path: Path, warm: Server) -> None:
     """Killed in the second method's training, then while pictures are drawn; then let finish."""
     tree = wish(place, methods={"low": {"preset": "lora"}, "full": {}}, metrics=["clip", "saturation"])
@@ -232,8 +230,16 @@ def test_killed_anywhere_the_same_request_ends_the_same(place: Path, tmp_path: P
     done = warm.run(code.replace("END", ""), cwd=tmp_path)
     assert done.code == 0, done.output
     ended = json.loads((killed / "compare.json").read_text())
-    numbers = [[each["numbers"] for each in record["lines"]] for record in (ended, whole.record)]
-    assert json.dumps(numbers[0]) == json.dumps(numbers[1])
+    told = [
+        {
+            (line["label"], each["metric"], each["prompt_set"]): each["value"]
+            for line in record["lines"]
+            for each in line["numbers"]
+        }
+        for record in (ended, whole.record)
+    ]
+    # Pictures drawn in another batch differ in their last bits; the weights below do not.
+    assert told[0] == pytest.approx(told[1], abs=0.01)
     for run in ("low-0", "full-0"):
         weights = [
             {path.name: path.read_bytes() for path in (folder / "runs" / run / "weights").rglob("*.safetensors")}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,11 +15,13 @@ from tiny import make_tiny_sd
 import brushwork as bw
 from brushwork import checkpoints, families, generate, models
 from brushwork.compare import sides
-from brushwork.compare.output import Comparison
 from brushwork.errors import ConfigError, ModelError, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from brushwork.compare.output import Comparison
 
 PROMPTS, CONTROL = ["a cat", "a dog", "a fish"], ["a house", "a tree"]
 
@@ -205,7 +206,9 @@ def test_weights_are_swept_and_none_is_the_base(place: Path, tmp_path: Path) -> 
                     metrics=["saturation"], out=tmp_path / "y")  # fmt: skip
     for swept, plain in (("weight 0", "tiny"), ("weight 1", "lora")):
         np.testing.assert_array_equal(picture(found, swept, "00000-0.png"), picture(alone, plain, "00000-0.png"))
-    deltas = [each["proof"]["parts"]["unet"]["delta"] if each["proof"]["parts"] else 0 for each in found.record["sides"]]
+    deltas = [
+        each["proof"]["parts"]["unet"]["delta"] if each["proof"]["parts"] else 0 for each in found.record["sides"]
+    ]
     assert deltas[0] == 0
     assert deltas[1] == pytest.approx(deltas[2] / 2, rel=1e-5)
     assert line(found, "weight 0.5", "change")["value"] > 0
@@ -240,7 +243,7 @@ def test_the_last_checkpoint_is_the_run_itself(place: Path, tmp_path: Path) -> N
     last, first = (picture(found, f"checkpoint {step}", "00000-0.png") for step in (4, 2))
     np.testing.assert_array_equal(last, picture(whole, "full", "00000-0.png"))
     assert (first != last).any()
-    with pytest.raises(ModelError, match="no checkpoint at step 3. It kept those at 2, 4"):
+    with pytest.raises(ModelError, match=r"no checkpoint at step 3\. It kept those at 2, 4"):
         compare(place, str(place / "full"), sweep=["checkpoint=3"], out=tmp_path / "z")
     assert not (tmp_path / "z").exists()
 
@@ -256,8 +259,9 @@ def test_another_shape_of_noise_is_paired_by_prompt_only(place: Path, tmp_path: 
 
 
 def test_references_may_be_any_pictures(place: Path, tmp_path: Path) -> None:
+    metrics = ["reference_similarity", "saturation"]
     found = compare(place, str(place / "tiny"), references=str(place / "data"), out=tmp_path / "x",
-                    validation={"prompts": ["a cat", "a dog"]}, metrics=["reference_similarity", "saturation"])  # fmt: skip
+                    validation={"prompts": ["a cat", "a dog"]}, metrics=metrics)  # fmt: skip
     assert line(found, "tiny", "reference_similarity")["n"] == 4
     assert found.record["data"]["saturation"] == pytest.approx(0.75)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
@@ -84,7 +85,7 @@ def test_labels_do_not_cover_one_another() -> None:
     points = [pareto.Point(f"method {place}", 1, 1 + place * 1e-6) for place in range(4)]
     placed = pareto._placed(points, pareto.Scale(0, 2, 0, 500), pareto.Scale(0, 2, 300, 0), set())
     lines = sorted(each["at"][1] for each in placed)
-    assert all(b - a >= pareto.LINE for a, b in zip(lines, lines[1:], strict=False))
+    assert all(b - a >= pareto.LINE for a, b in itertools.pairwise(lines))
 
 
 def test_the_table_marks_the_best_and_what_was_optimised() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from brushwork.compare.request import listed, read, requested
 from brushwork.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def ask(*overrides: str, **changes: Any) -> Any:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from brushwork.models import LoadedModel
     from brushwork.settings import Sampling
 
+LARGE = 100e6
+"""Parameters."""
+
 
 class Drawer:
     """An opened model."""
@@ -91,8 +94,10 @@ class Opener:
 
     def forget(self) -> None:
         """Let the last model go."""
+        large = self._drawer is not None and self._drawer.facts["parameters"] > LARGE
         self._text = self._drawer = None
-        gc.collect()
+        if large:  # looking for cycles takes longer than a small one is worth
+            gc.collect()
 
 
 def identity(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,8 +95,8 @@ def finish(found: Findings, folder: Path) -> Comparison:
         with replacing(folder / f"{name}.svg") as temporary:
             temporary.write_text(plot, "utf-8")
     table = tables.quality(found.lines, found.facts.data)
-    record = _record(found)
-    write_json(folder / RECORD, record)
+    write_json(folder / RECORD, _record(found))
+    record = json.loads((folder / RECORD).read_text("utf-8"))
     with replacing(folder / PAGE) as temporary:
         temporary.write_text(_page(found, blocks, plots, table), "utf-8")
     return Comparison(folder, table, picture, record, found.failed)

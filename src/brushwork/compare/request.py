@@ -88,6 +88,8 @@ def requested(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> Request
     """
     tree = {key: value for key, value in tree.items() if value is not None}
     methods = _methods(tree.get("methods", {}))
+    if isinstance(tree.get("data"), str):
+        tree["data"] = {"path": tree["data"]}
     for text in overrides:
         name, colon, rest = text.partition(":")
         if colon and "=" not in name:
@@ -97,8 +99,6 @@ def requested(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> Request
             methods[name] = configs.merge(methods[name], configs.parse_override(rest))
         else:
             tree = configs.merge(tree, configs.parse_override(text))
-    if isinstance(tree.get("data"), str):
-        tree["data"] = {"path": tree["data"]}
     shared = {key: value for key, value in tree.items() if key in configs.Config.model_fields}
     own = {key: value for key, value in tree.items() if key in Request.model_fields}
     strangers = set(tree) - set(shared) - set(own)
