@@ -65,9 +65,11 @@ def page(folder: Path, record: dict[str, Any], name: str) -> str:
     parts = [
         f"# {record['title']}",
         f"<!-- Written by docs/comparison.py from a comparison by brushwork {record['brushwork']}. -->",
-        (f"Base `{request['base']}`, {budget}{seeds}; {target} prompts and {control} control prompts, "
-        f"{record['prompts']['seeds']} pictures each, the same seeds for every line. How it is done: "
-        "[Compare](compare.md)."),
+        (
+            f"Base `{request['base']}`, {budget}{seeds}; {target} prompts and {control} control prompts, "
+            f"{record['prompts']['seeds']} pictures each, the same seeds for every line. How it is done: "
+            "[Compare](compare.md)."
+        ),
         f"![The first seed of each prompt, one column for each method](pictures/{name}.jpg)",
         "## What it learnt, and what it forgot",
         quality.markdown(),

@@ -182,8 +182,7 @@ class Trainer:
 
     def steps(self, run: RunFolder | None = None) -> Generator[Step, None, None]:
         """Yield the steps that are still to do; see ``brushwork.train.steps``."""
-        done = states.restore(self, run) if run else 0
-        saved = done
+        saved = done = states.restore(self, run) if run else 0
         run = run if self.world.is_main else None  # which alone writes; the others wait for it in the next step
         if run and not done:
             self.draw(run, 0)

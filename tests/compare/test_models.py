@@ -229,6 +229,9 @@ def test_settings_and_words_are_swept(place: Path, tmp_path: Path) -> None:
         (drawn,) = generate.draw(model.family, [request])
         assert side["prompts"] == [request.prompt]
         np.testing.assert_array_equal(picture(found, side["label"], "00000-0.png"), np.asarray(drawn.image, np.float64))
+    page = found.page.read_text("utf-8")
+    assert all(f"clip {each['numbers'][0]['by_prompt'][0]:.3f}".replace("-", "\N{MINUS SIGN}") in page
+               for each in found.record["lines"])  # fmt: skip
     # The judge reads the words that were drawn.
     values = {each["label"]: each["numbers"][0]["value"] for each in found.record["lines"]}
     assert values["steps 2, cfg 4, prompt (cat) dog"] != values["steps 2, cfg 4, prompt (cat) cat"]

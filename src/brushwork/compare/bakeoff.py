@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import statistics
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brushwork import api, config, contact, prompts, wording
@@ -27,7 +28,6 @@ from brushwork.runs import RunFolder, replacing, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from brushwork.compare.output import Comparison
     from brushwork.compare.sides import DrawnSide
@@ -72,7 +72,7 @@ def bake_off(request: Request, opened: Callable[[], Path], out: Path | None = No
     lines = judging.lines([base, *drawn], base)
     found = output.Findings(
         kind="methods",
-        title=f"{wording.counted(len(names), 'method')} on {data.path}",  # type: ignore[attr-defined]  # all sources here have one
+        title=f"{wording.counted(len(names), 'method')} on {Path(getattr(data, 'path', data.type)).name}",
         lead=_lead(request, plans),
         wanted=wanted,
         drawn=[base, *drawn],

@@ -64,7 +64,7 @@ def by_prompt(drawn: Sequence[DrawnSide], wanted: Wanted) -> list[Block]:
     return blocks
 
 
-def by_cell(drawn: Sequence[DrawnSide], wanted: Wanted, numbers: Mapping[str, str]) -> list[Block]:
+def by_cell(drawn: Sequence[DrawnSide], wanted: Wanted, numbers: Mapping[str, Sequence[str]]) -> list[Block]:
     """Return a block for each prompt and each value of the third axis; ``numbers`` by key are written below cells."""
     axes: dict[str, list[str]] = {}
     for side in drawn:
@@ -91,10 +91,11 @@ def by_cell(drawn: Sequence[DrawnSide], wanted: Wanted, numbers: Mapping[str, st
     return blocks
 
 
-def _cell(side: DrawnSide | None, place: int, wanted: Wanted, numbers: Mapping[str, str]) -> Shown:
+def _cell(side: DrawnSide | None, place: int, wanted: Wanted, numbers: Mapping[str, Sequence[str]]) -> Shown:
     if side is None:
         return Shown(None)
-    return Shown(side.folder / side.names[place * wanted.seeds], numbers.get(side.side.key, ""))
+    told = numbers.get(side.side.key, ())
+    return Shown(side.folder / side.names[place * wanted.seeds], told[place] if place < len(told) else "")
 
 
 def prompts_of(side: DrawnSide, wanted: Wanted) -> list[str]:

@@ -68,6 +68,8 @@ class Number:
     caveat: str | None = None
     runs: tuple[float, ...] = ()
     """The value of each training run, where there are several."""
+    by_prompt: tuple[float, ...] = ()
+    """The value of each prompt, where the metric has one."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what compare.json holds."""
@@ -288,6 +290,7 @@ def _plain(value: Result, differences: Sequence[Result]) -> Number:
         difference_interval=change.interval,
         p=change.p,
         smallest_p=change.smallest_p,
+        by_prompt=tuple(row["tuned"] for row in change.details.get("prompts", [])),
     )
 
 
@@ -312,6 +315,7 @@ def _one(values: Sequence[Result], differences: Sequence[Result]) -> Number:
             difference_interval=over_runs(change),
             p=test.p,
             smallest_p=test.smallest_p,
+            by_prompt=tuple(tuned.mean(axis=0).tolist()),
         )
     of_prompts = [[row.get(first.name) for row in each.details.get("prompts", [])] for each in values]
     if all(row and None not in row for row in of_prompts):

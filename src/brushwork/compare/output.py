@@ -102,15 +102,15 @@ def finish(found: Findings, folder: Path) -> Comparison:
     return Comparison(folder, table, picture, record, found.failed)
 
 
-def _under(found: Findings) -> dict[str, str]:
-    """Return what is written below a cell of a sweep: the first number that every line has."""
+def _under(found: Findings) -> dict[str, Sequence[str]]:
+    """Return what is written below the pictures of a side in a sweep, by target prompt: CLIP-T, else the first number."""
     told = {}
     for side in found.drawn:
-        numbers = found.lines.get(side.side.line, ())
-        clip = next((each for each in numbers if (each.metric, each.prompt_set) == ("clip", "target")), None)
-        first = clip or next(iter(numbers), None)
+        numbers = [each for each in found.lines.get(side.side.line, ()) if each.prompt_set == "target"]
+        clip = next((each for each in numbers if each.metric == "clip"), None)
+        first = clip or next((each for each in numbers if each.by_prompt), None)
         if first is not None:
-            told[side.side.key] = f"{first.metric} {wording.number(first.value)}"
+            told[side.side.key] = [f"{first.metric} {wording.number(value)}" for value in first.by_prompt]
     return told
 
 

@@ -67,6 +67,7 @@ def at_step(run: RunFolder, step: int, folder: Path) -> Path:
     with torch.no_grad():
         for name, parameter in trainer.named.items():
             parameter.copy_(state["trained"][name])
+    trainer.optimizer.load_state_dict(state["optimizer"])  # a schedule-free one draws with an average that it keeps
     if trainer.average:
         trainer.average.load(state["average"])
     with replacing(folder) as temporary:
