@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from typing import TYPE_CHECKING, Any
@@ -302,3 +303,9 @@ def test_a_prompt_is_drawn_with_the_word_and_read_with_its_meaning(place: Path) 
     drawn = [sides.requests(side, wanted)[0].prompt for side in (learnt, plain)]
     assert drawn == ["a <new> runs", "a sks cat runs"]
     assert {sides.text_of(side, "a sks cat runs", wanted) for side in (learnt, plain)} == {"a cat runs"}
+
+
+def test_the_package_keeps_the_function_and_the_module_of_that_name(compared: Comparison) -> None:
+    module = importlib.import_module("brushwork.compare")
+    assert bw.compare is module.compare
+    assert bw.Comparison is module.Comparison is type(compared)

@@ -80,11 +80,11 @@ def by_cell(drawn: Sequence[DrawnSide], wanted: Wanted, numbers: Mapping[str, Se
             inside = [side for side in drawn if deep is None or side.side.at[deep] == depth]
             rows = []
             values: list[str | None] = [*axes[down]] if down else [None]
-            for value in values:
-                row = [side for side in inside if down is None or side.side.at[down] == value]
+            for height in values:
+                row = [side for side in inside if down is None or side.side.at[down] == height]
                 by_value = {side.side.at[across]: side for side in row}
                 shown = [_cell(by_value.get(each), place, wanted, numbers) for each in axes[across]]
-                rows.append((f"{down} {value}" if down else "", tuple(shown)))
+                rows.append((f"{down} {height}" if down else "", tuple(shown)))
             prompt = wanted.target[place]
             title = f"{prompt} ({deep} {depth})" if deep else prompt
             blocks.append(Block(title, tuple(f"{across} {each}" for each in axes[across]), tuple(rows)))

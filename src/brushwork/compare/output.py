@@ -102,8 +102,8 @@ def finish(found: Findings, folder: Path) -> Comparison:
     return Comparison(folder, table, picture, record, found.failed)
 
 
-def _under(found: Findings) -> dict[str, Sequence[str]]:
-    """Return what is written below the pictures of a side in a sweep, by target prompt: CLIP-T, else the first number."""
+def _under(found: Findings) -> dict[str, list[str]]:
+    """Return what is written below a side's pictures in a sweep, by target prompt: CLIP-T, else the first number."""
     told = {}
     for side in found.drawn:
         numbers = [each for each in found.lines.get(side.side.line, ()) if each.prompt_set == "target"]
