@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -273,6 +274,31 @@ def test_an_orphan_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "kill", lambda _, number: sent.append(number))
     training._end_with(os.getppid() + 1)
     assert sent == [signal.SIGTERM]
+
+
+def test_one_that_is_stopping_is_waited_for_and_one_that_stays_is_an_error(
+    baked: Comparison, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runs.RunFolder(baked.folder / "runs" / "low-0")
+    held, let_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with run.locked():
+            held.set()
+            let_go.wait(30)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(30)
+    monkeypatch.setattr(training, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(training, "PATIENCE", 0.0)
+    with pytest.raises(UserError, match="is working on this run"):
+        training._when_free(run)
+    monkeypatch.setattr(training, "PATIENCE", 30.0)
+    threading.Timer(0.1, let_go.set).start()
+    training._when_free(run)
+    assert let_go.is_set()
+    holder.join()
 
 
 def test_without_prompts_the_captions_are_drawn(place: Path) -> None:

@@ -17,11 +17,13 @@ import threading
 import time
 from pathlib import Path
 
-from brushwork.errors import BrushworkError, RunFailed
+from brushwork.errors import BrushworkError, RunFailed, UserError
 from brushwork.runs import RunFolder, replacing
 
 LOOK_EVERY = 0.5
 """Seconds between two looks whether the parent is there."""
+PATIENCE = 120.0
+"""Seconds to wait for one that is stopping."""
 INTERRUPTED = 130
 
 
@@ -37,12 +39,31 @@ def carry_out(plan: Path, out: Path) -> None:
     """Train what a plan says into ``out``, or go on with what is there; nothing is evaluated."""
     from brushwork import api, config
 
+    if (out / "config.yaml").is_file():
+        _when_free(RunFolder(out))
     if is_done(out):
         return
     if (out / "config.yaml").is_file():
         api.resume(out, evaluate=False)
     else:
         api.train(config.load(plan), out=out, evaluate=False)
+
+
+def _when_free(run: RunFolder) -> None:
+    """Wait for a process that an earlier, killed command left behind: it is about to stop.
+
+    Raises:
+        UserError: It does not.
+    """
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with run.locked():
+                return
+        except UserError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(LOOK_EVERY)
 
 
 def launch(plan: Path, out: Path) -> str | None:
