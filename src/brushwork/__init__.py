@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from brushwork.api import Run, plan, resume, train
+    from brushwork.compare import Comparison, compare
     from brushwork.config import Config
     from brushwork.config import load as load_config
     from brushwork.models import open_model
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _EXPORTS = {
+    "Comparison": "brushwork.compare:Comparison",
     "Config": "brushwork.config:Config",
     "Run": "brushwork.api:Run",
     "Step": "brushwork.train:Step",
+    "compare": "brushwork.compare:compare",
     "load_config": "brushwork.config:load",
     "open_model": "brushwork.models:open_model",
     "plan": "brushwork.api:plan",
@@ -61,4 +64,17 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_EXPORTS})
 
 
-__all__ = ["Config", "Run", "Step", "__version__", "load_config", "open_model", "plan", "resume", "steps", "train"]
+__all__ = [
+    "Comparison",
+    "Config",
+    "Run",
+    "Step",
+    "__version__",
+    "compare",
+    "load_config",
+    "open_model",
+    "plan",
+    "resume",
+    "steps",
+    "train",
+]

@@ -144,6 +144,16 @@ class Config(Settings):
         return self
 
     @model_validator(mode="after")
+    def _ends_at_a_step(self) -> Config:
+        if self.train.max_train_seconds is not None and self.optimizer.lr_scheduler != "constant":
+            message = (
+                f"optimizer.lr_scheduler is {self.optimizer.lr_scheduler}, which must know the last step, but "
+                f"train.max_train_seconds ends at whatever step it is then; take constant, or max_train_steps"
+            )
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
     def _warm_up_fits(self) -> Config:
         steps, warm_up = self.train.max_train_steps, self.optimizer.lr_warmup_steps or 0
         if steps is not None and warm_up > steps:

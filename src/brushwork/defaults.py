@@ -42,6 +42,8 @@ SMALL, LARGE = 100e6, 2e9
 FEWEST_STEPS, WORD_STEPS = 400, 3000
 STYLE_TIMES, SUBJECT_TIMES = 50, 200
 MOST_ADAPTER, MOST_SUBJECT, MOST_WHOLE = 2500, 2000, 15_000
+MOST_IN_TIME = 1_000_000
+"""Where seconds end the run."""
 WARM_UP_SHARE, LONGEST_WARM_UP = 20, 100
 RANK, HIGHER_RANK, MANY = 16, 32, 1000
 ENOUGH = 6
@@ -154,7 +156,9 @@ def steps(config: Config, facts: Facts) -> Iterator[Choice]:
     size = config.train.effective_batch * facts.processes
     if config.train.max_train_steps is not None:
         return
-    if epochs is not None:
+    if config.train.max_train_seconds is not None and epochs is None:
+        yield Choice(key, MOST_IN_TIME, f"as many steps as {config.train.max_train_seconds:g} seconds hold")
+    elif epochs is not None:
         count = math.ceil(epochs * facts.epoch / size)
         yield Choice(key, count, f"{count:,} steps: {epochs} epochs of {facts.epoch:,} samples in batches of {size}")
     elif facts.words:
@@ -179,8 +183,8 @@ def warm_up(config: Config, facts: Facts) -> Iterator[Choice]:
     if config.optimizer.lr_warmup_steps is not None or total is None:
         return
     key = "optimizer.lr_warmup_steps"
-    if facts.words:
-        yield Choice(key, 0, "no warm-up: usual for a word")
+    if facts.words or config.train.max_train_seconds is not None:
+        yield Choice(key, 0, f"no warm-up: {'usual for a word' if facts.words else 'nobody knows of how many steps'}")
     else:
         left = total - (config.optimizer.lr_decay_steps or 0)
         count = max(0, min(total // WARM_UP_SHARE, LONGEST_WARM_UP, left))

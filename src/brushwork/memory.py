@@ -26,6 +26,11 @@ def peak(device: str) -> int:
         import torch
 
         return int(torch.cuda.max_memory_allocated(device))
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not ru_maxrss, which a process that was started from a large one inherits across exec.
+        (line,) = (each for each in status.read_text().splitlines() if each.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024

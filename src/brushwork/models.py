@@ -195,6 +195,25 @@ def as_run(text: str) -> RunFolder | None:
     return None
 
 
+def parts(text: str | ModelSpec) -> list[tuple[Path, float]]:
+    """Return the files and folders that a model is made of, each with its strength; nothing is loaded.
+
+    Raises:
+        ModelError: A part does not exist or is not finished.
+    """
+    spec = parse(text) if isinstance(text, str) else text
+    run = as_run(spec.base)
+    if run is None:
+        found = [(families.describe(spec.base).path, 1.0)]
+    else:
+        config, made = run.config, _artefacts(run)
+        below = [] if _is_pipeline(made[0]) else [
+            families.describe(config.base, revision=config.revision, config=config.base_config).path
+        ]  # fmt: skip
+        found = [(path, 1.0) for path in (*below, *made)]
+    return found + [(path, each.weight) for each in spec.adapters for path in _adapter_files(each)]
+
+
 def installed() -> list[dict[str, Any]]:
     """Return what can be opened here without a network: embedded bases, runs, pipelines in the hub's cache."""
     found = [

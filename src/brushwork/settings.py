@@ -115,6 +115,11 @@ class TrainConfig(Settings):
     num_train_epochs: PositiveInt | None = Field(
         None, description="Passes over the data when max_train_steps is not given. null: by rule."
     )
+    max_train_seconds: PositiveFloat | None = Field(
+        None,
+        description="Stop when the steps alone took so many seconds; for budgets, since no two runs then end at the "
+        "same step. null: no limit.",
+    )
     train_batch_size: PositiveInt | None = Field(
         None, description="Pictures in memory at once, in each process. null: by rule."
     )

@@ -37,6 +37,7 @@ def save(trainer: Trainer, run: RunFolder, index: int) -> None:
         "average": list(trainer.average.average) if trainer.average else None,
         "scaler": trainer.scaler.state_dict(),
         "norms": trainer.watch.norms,
+        "spent": trainer.watch.spent,
         "warnings": trainer.warnings,
         "best": trainer.best.state(),
         "base": trainer.family.fingerprint,
@@ -86,6 +87,7 @@ def restore(trainer: Trainer, run: RunFolder) -> int:
         trainer.average.load(state["average"])
     trainer.scaler.load_state_dict(state["scaler"])
     trainer.watch.norms, trainer.warnings = state["norms"], state["warnings"]
+    trainer.watch.spent = state.get("spent", 0.0)
     trainer.best.load(state["best"])
     best.check(trainer.best, run)
     best.tidy(run, trainer.best.step)

@@ -172,7 +172,7 @@ class Trainer:
         assert settings.max_train_steps is not None, "brushwork.defaults chooses it"
         self.world = processes.join()
         self.step_size, self.total_steps = settings.effective_batch * self.world.size, settings.max_train_steps
-        self.watch = Watch()
+        self.watch = Watch(limit=settings.max_train_seconds)
         self.best = best.Best(settings.keep_best is True, settings.early_stopping_patience)
 
     @property
@@ -182,8 +182,7 @@ class Trainer:
 
     def steps(self, run: RunFolder | None = None) -> Generator[Step, None, None]:
         """Yield the steps that are still to do; see ``brushwork.train.steps``."""
-        done = states.restore(self, run) if run else 0
-        saved = done
+        saved = done = states.restore(self, run) if run else 0
         run = run if self.world.is_main else None  # which alone writes; the others wait for it in the next step
         if run and not done:
             self.draw(run, 0)
@@ -191,7 +190,7 @@ class Trainer:
         feed = batches.batches(self.examples, self.encoder, self.config, first, stop)
         try:
             for index in range(done + 1, self.total_steps + 1):
-                if self.best.over:
+                if self.over:
                     break
                 step = self.step(index, feed)
                 done = index
@@ -211,8 +210,13 @@ class Trainer:
                 states.save(self, run, done)
             raise
 
+    @property
+    def over(self) -> bool:
+        """Whether it ends before the last step: the patience or the time is used up."""
+        return self.best.over or self.watch.over
+
     def _due(self, index: int, every: int) -> bool:
-        return index % every == 0 or index == self.total_steps or self.best.over
+        return index % every == 0 or index == self.total_steps or self.over
 
     def step(self, index: int, feed: Iterator[Batch]) -> Step:
         """Do optimizer step ``index`` (from 1) with the next micro-batches of ``feed``."""
@@ -251,6 +255,7 @@ class Trainer:
         if self.average:
             self.average.update(index)
         seconds = time.perf_counter() - began
+        self.watch.spent += self.world.decide(seconds) if self.watch.limit else seconds
         return Step(
             index=index,
             loss=statistics.fmean(every),
@@ -311,8 +316,7 @@ class Trainer:
     def validate(self, step: Step, run: RunFolder | None) -> Step:
         """Measure the held-out loss after a step, keep the state if it is the best so far, and draw the samples."""
         tally = Tally()
-        held_out = self.held_out(tally)
-        if held_out is not None:
+        if (held_out := self.held_out(tally)) is not None:
             numbers = {**step.numbers, **tally.means("validation_", self.world.exchange)}
             mean, error = held_out.mean, held_out.standard_error
             step = replace(step, validation_loss=mean, validation_error=error, numbers=numbers)

@@ -1,4 +1,4 @@
-"""Stops a run whose numbers broke, with the cause, and warns when they are about to."""
+"""Stops a run whose numbers broke, with the cause, warns when they are about to, and looks at the time."""
 
 from __future__ import annotations
 
@@ -19,9 +19,17 @@ ALARM = 20.0
 
 @dataclass
 class Watch:
-    """Remembers the recent gradient norms."""
+    """Remembers the recent gradient norms, and the seconds that the steps took."""
 
     norms: list[float] = field(default_factory=list)
+    limit: float | None = None
+    """So many seconds of steps, then it is over; None: no limit."""
+    spent: float = 0.0
+
+    @property
+    def over(self) -> bool:
+        """Whether the time is used up."""
+        return self.limit is not None and self.spent >= self.limit
 
     def stop_if_diverged(
         self, index: int, losses: Sequence[float], names: Sequence[str], norm: float, rate: float
