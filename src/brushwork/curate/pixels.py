@@ -27,6 +27,7 @@ from brushwork.errors import DataError, UserError
 from brushwork.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
     from numpy.typing import NDArray
@@ -56,8 +57,8 @@ class PictureConfig(Settings):
     near_duplicates: NonNegativeInt | None = Field(
         hashing.THRESHOLD,
         le=hashing.MOST,
-        description="Of pictures whose perceptual hashes (mirrored too) differ in at most so many of 64 bits, the first is "
-        "kept. null: all are.",
+        description="Of pictures whose perceptual hashes (mirrored too) differ in at most so many of 64 bits, the first "
+        "is kept. null: all are.",
     )
 
     @field_validator("background")
@@ -246,7 +247,7 @@ def _resized(pixels: Pixels, size: int) -> Pixels:
 def _upright(pixels: Pixels, turn: Image.Transpose | None) -> Pixels:
     if turn is None:
         return pixels
-    turned = {
+    turned: dict[Image.Transpose, Callable[[], Pixels]] = {
         Image.Transpose.FLIP_LEFT_RIGHT: lambda: pixels[:, ::-1],
         Image.Transpose.FLIP_TOP_BOTTOM: lambda: pixels[::-1],
         Image.Transpose.ROTATE_180: lambda: pixels[::-1, ::-1],

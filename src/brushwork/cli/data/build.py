@@ -42,9 +42,9 @@ def command(
 ) -> None:
     """Filter METADATA (Parquet or CSV with addresses and captions), fetch the pictures, and write a data set.
 
-    Presets are resolution, aspect, language, similarity, watermark, unsafe, aesthetic, caption-length, domain, keywords
-    and dedupe, each with a value of its own (`--preset resolution=768`), and laion for several of them. Every row's fate
-    is in OUT/manifest.parquet. A build that was stopped goes on with --resume.
+    Presets are resolution, aspect, language, similarity, watermark, unsafe, aesthetic, caption-length, domain,
+    keywords and dedupe, each with a value of its own (`--preset resolution=768`), and laion for several of them.
+    Every row's fate is in OUT/manifest.parquet. A build that was stopped goes on with --resume.
 
     \b
     brushwork data build 'laion/*.parquet' --preset laion --where "caption NOT ILIKE '%logo%'" --out cats

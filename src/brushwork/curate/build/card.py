@@ -23,8 +23,8 @@ EVERY_ROW = (
     "(`final_url`), and the hash of the file that was fetched (`sha256`)."
 )
 LICENCES = (
-    "As the metadata state them; nobody checked. A picture keeps its own licence whatever data set it is in, and most of "
-    "the web states none."
+    "As the metadata state them; nobody checked. A picture keeps its own licence whatever data set it is in, and most "
+    "of the web states none."
 )
 SIZES = (
     (1_000, "n<1K"),

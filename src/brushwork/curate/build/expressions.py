@@ -34,9 +34,9 @@ KINDS = {
 OPERATORS = {"+", "-", "*", "/", "//", "%", "**", "^", "||", "~~", "!~~", "~~*", "!~~*", "~~~"}
 FUNCTIONS = OPERATORS | {
     "abs", "ceil", "concat", "contains", "ends_with", "exp", "floor", "greatest", "ilike_escape", "isfinite", "isnan",
-    "least", "left", "length", "like_escape", "ln", "log", "lower", "ltrim", "not_ilike_escape", "not_like_escape", "pow",
-    "power", "prefix", "regexp_extract", "regexp_full_match", "regexp_matches", "replace", "reverse", "right", "round", "rtrim",
-    "sqrt", "starts_with", "strlen", "strpos", "substring", "suffix", "trim", "trunc", "upper",
+    "least", "left", "length", "like_escape", "ln", "log", "lower", "ltrim", "not_ilike_escape", "not_like_escape",
+    "pow", "power", "prefix", "regexp_extract", "regexp_full_match", "regexp_matches", "replace", "reverse", "right",
+    "round", "rtrim", "sqrt", "starts_with", "strlen", "strpos", "substring", "suffix", "trim", "trunc", "upper",
 }  # fmt: skip
 """What an expression may call."""
 
