@@ -36,6 +36,14 @@ if TYPE_CHECKING:
     """(H, W, 3), blue first, as OpenCV has it."""
 
 LARGEST_REDUCTION = 8
+NEARLY = 1.1
+"""Up to so many times the size wanted, pixels are interpolated rather than averaged."""
+ON_THEIR_SIDES = (
+    Image.Transpose.ROTATE_90,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.TRANSVERSE,
+)
 SALIENCY_SIDE = 64
 """The shorter side at which a smart crop looks for detail."""
 TOO_LONG = f"more than {images.MAX_ASPECT} times as long as wide"
@@ -57,8 +65,8 @@ class PictureConfig(Settings):
     near_duplicates: NonNegativeInt | None = Field(
         hashing.THRESHOLD,
         le=hashing.MOST,
-        description="Of pictures whose perceptual hashes (mirrored too) differ in at most so many of 64 bits, the first "
-        "is kept. null: all are.",
+        description="Of pictures whose perceptual hashes (mirrored too) differ in at most so many of 64 bits, the "
+        "first is kept. null: all are.",
     )
 
     @field_validator("background")
@@ -129,20 +137,16 @@ def standardise(data: bytes, settings: PictureConfig) -> Standardised:
     if shorter < settings.size and not settings.upscale:
         reason = "too-small"
         raise UnfitError(reason)
-    pixels, turn = _decode(data, header, settings)
-    pixels = _to_srgb(_cropped(_upright(_resized(pixels, settings.size), turn), settings), header)
+    decoded = _decode(data, header, settings)
+    pixels = _upright(_resized(decoded, settings.size), decoded.turn)
+    pixels = _to_srgb(_cropped(pixels, settings), header)
     grey = opencv().cvtColor(
         opencv().resize(pixels, (hashing.SIDE, hashing.SIDE), interpolation=opencv().INTER_AREA),
         opencv().COLOR_BGR2GRAY,
     )
+    original = (decoded.width, decoded.height)[:: -1 if decoded.turn in ON_THEIR_SIDES else 1]
     height, width = pixels.shape[:2]
-    original = (header.width, header.height)
-    if header.turn in (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270, *_DIAGONAL):
-        original = original[::-1]
     return Standardised(_encode(pixels, settings), width, height, *original, hashing.perceptual_hash(grey))
-
-
-_DIAGONAL = (Image.Transpose.TRANSPOSE, Image.Transpose.TRANSVERSE)
 
 
 def read_header(data: bytes, max_pixels: int) -> Header:
@@ -193,17 +197,26 @@ def _ends_well(kind: str, data: bytes) -> bool:
     return kind == "WEBP"
 
 
-def _decode(data: bytes, header: Header, settings: PictureConfig) -> tuple[Pixels, Image.Transpose | None]:
-    """Decode, perhaps at a fraction of the size; return also how to turn the picture upright."""
+@dataclass(frozen=True)
+class _Decoded:
+    """Pixels, perhaps at a fraction of the size; what turns them upright; the full size, as the pixels lie."""
+
+    pixels: Pixels
+    turn: Image.Transpose | None
+    width: int
+    height: int
+
+
+def _decode(data: bytes, header: Header, settings: PictureConfig) -> _Decoded:
     pixels = _quick(data, header, settings.size) if header.plain else None
     if pixels is not None:
-        return pixels, header.turn
+        return _Decoded(pixels, header.turn, header.width, header.height)
     try:
         image = images.decode(data, settings.background)
     except DataError as error:
         reason = "damaged"
         raise UnfitError(reason) from error
-    return np.ascontiguousarray(np.asarray(image)[:, :, ::-1]), None
+    return _Decoded(np.ascontiguousarray(np.asarray(image)[:, :, ::-1]), None, image.width, image.height)
 
 
 def _quick(data: bytes, header: Header, size: int) -> Pixels | None:
@@ -233,15 +246,17 @@ def reduction(shorter: int, size: int) -> int:
     return factor
 
 
-def _resized(pixels: Pixels, size: int) -> Pixels:
+def _resized(decoded: _Decoded, size: int) -> Pixels:
     """Bring the shorter side to ``size``: by the mean over areas, or bicubically when it grows."""
     cv2 = opencv()
-    height, width = pixels.shape[:2]
-    if min(height, width) == size:
+    pixels, width, height = decoded.pixels, decoded.width, decoded.height
+    width, height = (size, int(size * height / width)) if width <= height else (int(size * width / height), size)
+    if pixels.shape[:2] == (height, width):
         return pixels
-    target = (size, int(size * height / width)) if width <= height else (int(size * width / height), size)
-    way = cv2.INTER_AREA if min(height, width) > size else cv2.INTER_CUBIC
-    return cv2.resize(pixels, target, interpolation=way)  # type: ignore[no-any-return]
+    # Halving an odd size in decoding leaves a pixel too many; averaging such neighbours would only blur.
+    larger = min(pixels.shape[0] / height, pixels.shape[1] / width)
+    way = cv2.INTER_AREA if larger > NEARLY else cv2.INTER_CUBIC
+    return cv2.resize(pixels, (width, height), interpolation=way)  # type: ignore[no-any-return]
 
 
 def _upright(pixels: Pixels, turn: Image.Transpose | None) -> Pixels:
@@ -268,7 +283,8 @@ def _cropped(pixels: Pixels, settings: PictureConfig) -> Pixels:
     space = max(height, width) - settings.size
     start = round(space / 2) if settings.mode == "centre" else most_detail(pixels, settings.size, along)
     cropped = pixels[:, start : start + settings.size] if along else pixels[start : start + settings.size]
-    return np.ascontiguousarray(cropped)
+    whole: Pixels = np.ascontiguousarray(cropped)
+    return whole
 
 
 def most_detail(pixels: Pixels, size: int, along: int) -> int:

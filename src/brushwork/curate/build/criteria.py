@@ -78,6 +78,8 @@ PRESETS: dict[str, Any] = {
 }
 """What ``--preset NAME`` means without a value; None: it needs one."""
 BOUNDS = {"similarity": ">=", "watermark": "<=", "unsafe": "<=", "aesthetic": ">="}
+OF_TEXTS = ("caption-length", "domain", "keywords")
+"""Criteria that look into addresses and captions, which is dear."""
 BUNDLES = {"laion": ("resolution", "aspect", "similarity", "watermark", "unsafe", "caption-length", "dedupe")}
 """Several presets under one name. LAION-2B-en was itself cut at a similarity of 0.28 and captions of 5 characters."""
 
@@ -134,9 +136,9 @@ def _criteria(asked: FilterConfig) -> Iterator[tuple[str, tuple[str, ...], str]]
     """Yield (key, roles it needs, condition)."""
     size = ("width", "height")
     if asked.resolution is not None:
-        yield "resolution", size, f"least(width, height) >= {asked.resolution}"
+        yield "resolution", size, f"width >= {asked.resolution} AND height >= {asked.resolution}"
     if asked.aspect is not None:
-        yield "aspect", size, f"greatest(width, height) <= {asked.aspect!r} * least(width, height)"
+        yield "aspect", size, f"width <= {asked.aspect!r} * height AND height <= {asked.aspect!r} * width"
     for name, sign in BOUNDS.items():
         if getattr(asked, name) is not None:
             yield name, (name,), f"{name} {sign} {getattr(asked, name)!r}"

@@ -11,8 +11,9 @@ Everything lies in one folder and is there completely when ``selection.json`` is
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from brushwork.curate.build.tables import ID, View, database, describe
 from brushwork.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     import duckdb
@@ -88,12 +89,8 @@ def select(config: BuildConfig, tables: Sequence[Path], folder: Path) -> Selecti
             message = "The metadata changed since this build was begun. Begin again with another --out."
             raise DataError(message)
         return Selection(folder, tuple(tables), tuple(record["rows"]), tuple(record["reasons"]))
-    folder.mkdir(parents=True, exist_ok=True)
-    with database(tables, folder, config.memory) as connection:
-        views = [describe(connection, path, config.columns) for path in tables]
-        chosen = _choose(connection, config, views, folder)
-        for key in config.filter.dedupe:
-            _drop_repeats(connection, chosen, key)
+    chosen = decide(config, tables, folder)
+    _gather(config, chosen)
     record = {"tables": stamps, "rows": chosen.rows, "reasons": chosen.reasons}
     temporary = marker.with_suffix(".part")
     temporary.write_text(json.dumps(record), "utf-8")
@@ -108,59 +105,136 @@ def check(config: BuildConfig, tables: Sequence[Path], scratch: Path) -> None:
             _conditions(connection, config, describe(connection, path, config.columns))
 
 
-def _conditions(connection: duckdb.DuckDBPyConnection, config: BuildConfig, view: View) -> list[tuple[str, str]]:
-    """Return (reason, condition) for a table: what each row must be, in order."""
-    fixed = [("no-url", "trim(url) <> ''"), ("no-caption", "trim(caption) <> ''")]
+Conditions = list[tuple[str, str]]
+"""(reason, what a row must be), in order."""
+
+
+def _conditions(
+    connection: duckdb.DuckDBPyConnection, config: BuildConfig, view: View
+) -> tuple[Conditions, Conditions]:
+    """Return the conditions on numbers and labels, and those that look into long texts."""
     named = list(criteria.conditions(config.filter, view.roles))
     where = [
         (f"where: {' '.join(each.split())}", expressions.check(connection, each, view.columns))
         for each in config.filter.where
     ]
-    return [*fixed, *named, *where]
+    cheap = [each for each in named if each[0] not in criteria.OF_TEXTS]
+    texts = [("no-url", "trim(url) <> ''"), ("no-caption", "trim(caption) <> ''")]
+    return cheap, [*texts, *(each for each in named if each not in cheap), *where]
 
 
-def _choose(
-    connection: duckdb.DuckDBPyConnection, config: BuildConfig, views: Sequence[View], folder: Path
-) -> Selection:
-    """Write the codes of all rows and, for each table, the rows that pass."""
-    import duckdb
+def decide(config: BuildConfig, tables: Sequence[Path], folder: Path) -> Selection:
+    """Give every row its code by the criteria on numbers and labels; addresses and captions are not even read.
 
+    Raises:
+        DataError: A table cannot be read.
+        ConfigError: A criterion or expression does not fit the tables.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     rows: list[int] = []
     reasons = list(FIXED)
-    with (folder / "codes.bin").open("wb") as codes:
-        for place, view in enumerate(views):
-            wanted = _conditions(connection, config, view)
-            reasons += [reason for reason, _ in wanted if reason not in reasons]
-            cases = " ".join(f"WHEN ({each}) IS NOT TRUE THEN {reasons.index(reason)}" for reason, each in wanted)
-            source = f"({view.query(sum(rows))})"
-            coded = folder / "coded.parquet"
-            licence = "license" if "license" in view.roles else "CAST(NULL AS VARCHAR) AS license"
-            passing = " AND ".join(f"({each})" for _, each in wanted)
-            try:
-                _copy(connection, f"SELECT CAST(CASE {cases} ELSE 0 END AS UTINYINT) AS code FROM {source}", coded)  # noqa: S608  (checked)
-                columns = f"CAST({ID} AS BIGINT) AS id, trim(url) AS url, caption, {licence}"
-                _copy(connection, f"SELECT {columns} FROM {source} WHERE {passing}", _candidates(folder, place))  # noqa: S608  (checked)
-            except duckdb.Error as error:
-                message = f"{view.path} cannot be filtered ({str(error).splitlines()[0]})."
-                raise DataError(message) from error
-            rows.append(_append(codes, coded))
-    return Selection(folder, tuple(view.path for view in views), tuple(rows), tuple(reasons))
+    with database(tables, folder, config.memory) as connection, (folder / "codes.bin").open("wb") as codes:
+        for path in tables:
+            view = describe(connection, path, config.columns)
+            cheap, dear = _conditions(connection, config, view)
+            reasons += [reason for reason, _ in [*cheap, *dear] if reason not in reasons]
+            with _blaming(path):
+                rows.append(_code_all(connection, view, cheap, reasons, folder, codes))
+    return Selection(folder, tuple(tables), tuple(rows), tuple(reasons))
+
+
+def _gather(config: BuildConfig, chosen: Selection) -> None:
+    """Write the rows that pass so far, and look at their addresses and captions."""
+    with database(chosen.tables, chosen.folder, config.memory) as connection:
+        with (chosen.folder / "codes.bin").open("r+b") as codes:
+            for place, path in enumerate(chosen.tables):
+                view = describe(connection, path, config.columns)
+                conditions = _conditions(connection, config, view)
+                target, start = _candidates(chosen.folder, place), sum(chosen.rows[:place])
+                with _blaming(path):
+                    _code_some(connection, view, conditions, chosen.reasons, start, target, codes)
+        for key in config.filter.dedupe:
+            _drop_repeats(connection, chosen, key)
+
+
+@contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    """Say which table it was that DuckDB could not read to its end."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        message = f"{path} cannot be filtered ({str(error).splitlines()[0]})."
+        raise DataError(message) from error
+
+
+def _code_all(
+    connection: duckdb.DuckDBPyConnection,
+    view: View,
+    cheap: Conditions,
+    reasons: Sequence[str],
+    folder: Path,
+    codes: BinaryIO,
+) -> int:
+    """Append a code for every row of a table, by the cheap conditions; return how many there are."""
+    import pyarrow.parquet as pq
+
+    coded = folder / "coded.parquet"
+    _copy(connection, f"SELECT {_code(cheap, reasons)} AS code FROM ({view.query(0)})", coded)  # noqa: S608  (checked)
+    with pq.ParquetFile(coded) as file:
+        codes.writelines(
+            _numbers(batch.column(0), CODES).tobytes() for batch in file.iter_batches(batch_size=10 * AT_ONCE)
+        )
+        count: int = file.metadata.num_rows
+    codes.flush()
+    coded.unlink()
+    return count
+
+
+def _code_some(
+    connection: duckdb.DuckDBPyConnection,
+    view: View,
+    conditions: tuple[Conditions, Conditions],
+    reasons: Sequence[str],
+    start: int,
+    path: Path,
+    codes: BinaryIO,
+) -> None:
+    """Write the rows that pass the cheap conditions, and code those among them that fail the others."""
+    cheap, dear = conditions
+    licence = "license" if "license" in view.roles else "CAST(NULL AS VARCHAR) AS license"
+    columns = f"CAST({ID} AS BIGINT) AS id, trim(url) AS url, caption, {licence}, {_code(dear, reasons)} AS code"
+    passing = " AND ".join(f"({each})" for _, each in cheap) or "true"
+    _copy(connection, f"SELECT {columns} FROM ({view.query(start)}) WHERE {passing}", path)  # noqa: S608  (checked)
+
+    def judge(batch: pa.RecordBatch) -> Any:
+        return _numbers(batch.column("code"), CODES)
+
+    _keep(path, judge, codes, ("id", "url", "caption", "license"))
+
+
+def _code(conditions: Conditions, reasons: Sequence[str]) -> str:
+    """Return the expression for the code of the first condition that a row does not fulfil."""
+    cases = " ".join(f"WHEN ({each}) IS NOT TRUE THEN {reasons.index(reason)}" for reason, each in conditions)
+    return f"CAST({f'CASE {cases} ELSE 0 END' if cases else '0'} AS UTINYINT)"
+
+
+def _numbers(column: Any, kind: Any) -> Any:
+    """Return a column of numbers without gaps as an array; Arrow's own way would import pandas."""
+    return np.frombuffer(column.buffers()[1], kind)[column.offset : column.offset + len(column)]
 
 
 def _copy(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
     connection.execute(f"COPY ({query}) TO {criteria.literal(str(path))} (FORMAT parquet, COMPRESSION snappy)")
 
 
-def _append(codes: Any, coded: Path) -> int:
-    """Append the codes of a table to the file of all, and return how many."""
-    import pyarrow.parquet as pq
+def _mask(values: Any) -> Any:
+    """Return truth values as Arrow has them; its own conversion would import pandas."""
+    import pyarrow as pa
 
-    with pq.ParquetFile(coded) as file:
-        for batch in file.iter_batches(batch_size=10 * AT_ONCE):
-            codes.write(batch.column(0).to_numpy(zero_copy_only=False).astype(CODES).tobytes())
-        count: int = file.metadata.num_rows
-    coded.unlink()
-    return count
+    bits = np.packbits(values, bitorder="little").tobytes()
+    return pa.Array.from_buffers(pa.bool_(), len(values), [None, pa.py_buffer(bits)])
 
 
 def _candidates(folder: Path, place: int) -> Path:
@@ -171,8 +245,6 @@ def _drop_repeats(connection: duckdb.DuckDBPyConnection, chosen: Selection, key:
     """Keep the first of the rows that share a key."""
     import pyarrow.parquet as pq
 
-    if not sum(chosen.rows):
-        return
     firsts, every = chosen.folder / "firsts.parquet", chosen.folder / "candidates-*.parquet"
     # Grouped by 128 bits of each key, which is shorter than the key; DuckDB turns to the disk where memory ends.
     groups = f"md5_number_lower({KEYS[key]}), md5_number_upper({KEYS[key]})"
@@ -184,24 +256,31 @@ def _drop_repeats(connection: duckdb.DuckDBPyConnection, chosen: Selection, key:
     kept = np.zeros(sum(chosen.rows), np.bool_)
     with pq.ParquetFile(firsts) as file:
         for batch in file.iter_batches(batch_size=AT_ONCE, columns=["id"]):
-            kept[batch.column(0).to_numpy()] = True
+            kept[_numbers(batch.column(0), np.int64)] = True
     firsts.unlink()
-    codes = np.memmap(chosen.folder / "codes.bin", CODES, "r+")
-    for place in range(len(chosen.tables)):
-        _keep(_candidates(chosen.folder, place), kept, codes, CODES(FIXED.index(f"{key}-twice")))
-    codes.flush()
+    code = CODES(FIXED.index(f"{key}-twice"))
+
+    def judge(batch: pa.RecordBatch) -> Any:
+        return np.where(kept[_numbers(batch.column("id"), np.int64)], CODES(0), code)
+
+    with (chosen.folder / "codes.bin").open("r+b") as codes:
+        for place in range(len(chosen.tables)):
+            _keep(_candidates(chosen.folder, place), judge, codes, ("id", "url", "caption", "license"))
 
 
-def _keep(path: Path, kept: Any, codes: Any, code: Any) -> None:
-    """Rewrite a file of candidates with those that are kept; the others get a code."""
+def _keep(path: Path, judge: Callable[[pa.RecordBatch], Any], codes: BinaryIO, columns: Sequence[str]) -> None:
+    """Rewrite a file of candidates with those whose code is 0; the codes of the others are noted."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     temporary = path.with_suffix(".part")
-    with pq.ParquetFile(path) as file, pq.ParquetWriter(temporary, file.schema_arrow) as writer:
-        for batch in file.iter_batches(batch_size=AT_ONCE):
-            ids = batch.column(0).to_numpy()
-            staying = kept[ids]
-            codes[ids[~staying]] = code
-            writer.write_batch(batch.filter(pa.array(staying)))
+    with pq.ParquetFile(path) as file:
+        schema = pa.schema([file.schema_arrow.field(name) for name in columns])
+        noted = np.memmap(codes, CODES, "r+") if file.metadata.num_rows else np.empty(0, CODES)
+        with pq.ParquetWriter(temporary, schema) as writer:
+            for batch in file.iter_batches(batch_size=AT_ONCE):
+                found = judge(batch)
+                noted[_numbers(batch.column("id"), np.int64)] = found
+                staying = batch.filter(_mask(found == 0)) if found.any() else batch
+                writer.write_batch(staying.select(list(columns)))
     temporary.replace(path)

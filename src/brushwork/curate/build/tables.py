@@ -93,6 +93,8 @@ def database(tables: Sequence[Path], scratch: Path, megabytes: int) -> Iterator[
     settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": f"{megabytes}MB",
         "temp_directory": str(scratch / "spilled"),
+        # More threads cost more memory and, for tables of a few hundred thousand rows, half as much work again.
+        "threads": 1,
     }
     with closing(duckdb.connect(config=settings)) as connection:
         connection.execute("SET allowed_paths = ?", [[str(path) for path in tables]])
@@ -118,30 +120,35 @@ class View:
     """The call that reads it."""
     row: str
     """The number of a row, from 0."""
-    own: tuple[str, ...]
+    types: Mapping[str, str]
+    """Column -> DuckDB's name of its type."""
     roles: Mapping[str, str]
     """Role -> column."""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that expressions may name."""
-        return (*self.own, *(role for role in self.roles if role not in {name.lower() for name in self.own}))
+        own = {name.lower() for name in self.types}
+        return (*self.types, *(role for role in self.roles if role not in own))
 
     def query(self, start: int) -> str:
         """Return the query for the table's rows, in order, with their numbers: ``start`` and more."""
         # A column called WIDTH is the role width: SQL does not tell them apart, and the role's has the right type.
-        own = [quoted(name) for name in self.own if name.lower() not in self.roles]
-        roles = [f"{_typed(role, column)} AS {role}" for role, column in self.roles.items()]
+        own = [quoted(name) for name in self.types if name.lower() not in self.roles]
+        roles = [f"{_typed(role, column, self.types[column])} AS {role}" for role, column in self.roles.items()]
         return f"SELECT {self.row} + {start} AS {ID}, {', '.join([*roles, *own])} FROM {self.read}"  # noqa: S608  (quoted)
 
 
-def _typed(role: str, column: str) -> str:
+def _typed(role: str, column: str, kind: str) -> str:
+    """Return a column as its role needs it; a cast is dear, so none is made to the type that it has."""
     name = quoted(column)
-    if role in NUMBERS:
+    if kind == ("DOUBLE" if role in NUMBERS else "VARCHAR") and role != "unsafe":
+        return name
+    if role in NUMBERS or (role == "unsafe" and kind != "VARCHAR"):
         return f"TRY_CAST({name} AS DOUBLE)"
     if role == "unsafe":  # LAION-400M has words
         words = "WHEN 'unlikely' THEN 0.0 WHEN 'unsure' THEN 0.5 WHEN 'likely' THEN 1.0 WHEN 'nsfw' THEN 1.0"
-        return f"coalesce(TRY_CAST({name} AS DOUBLE), CASE lower(CAST({name} AS VARCHAR)) {words} END)"
+        return f"coalesce(TRY_CAST({name} AS DOUBLE), CASE lower({name}) {words} END)"
     return f"CAST({name} AS VARCHAR)"
 
 
@@ -171,17 +178,17 @@ def describe(connection: duckdb.DuckDBPyConnection, path: Path, named: Mapping[A
         except duckdb.Error as error:
             message = f"{path} is not a readable Parquet file ({str(error).splitlines()[0]})."
             raise DataError(message) from error
-        own = tuple(each[0] for each in described)
+        types = {str(each[0]): str(each[1]) for each in described}
     else:
-        own = _header(path)
+        types = dict.fromkeys(_header(path), "VARCHAR")
         separator = r"\t" if ".tsv" in path.suffixes else ","
-        types = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in own)
+        columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in types)
         read = (
             f"read_csv({literal(str(path))}, auto_detect = false, header = true, delim = '{separator}', quote = '\"', "
-            f"escape = '\"', null_padding = true, parallel = false, columns = {{{types}}})"
+            f"escape = '\"', null_padding = true, parallel = false, columns = {{{columns}}})"
         )
         row = "row_number() OVER () - 1"
-    return View(path, read, row, own, _roles(path, own, named))
+    return View(path, read, row, types, _roles(path, list(types), named))
 
 
 def _header(path: Path) -> tuple[str, ...]:
