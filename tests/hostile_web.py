@@ -112,8 +112,8 @@ class Web:
         kind, number = request.match_info["kind"], int(request.match_info["number"])
         self.asked[request.path] += 1
         headers = {"Content-Type": "image/jpeg"}
-        if kind == "slow":
-            await asyncio.sleep(3600)
+        if kind in ("slow", "late"):
+            await asyncio.sleep(3600 if kind == "slow" else 0.3)
         if kind == "missing":
             raise web.HTTPNotFound
         if kind == "broken" or (kind == "flaky" and self.asked[request.path] == 1):

@@ -48,7 +48,7 @@ def run(config: BuildConfig, todo: Parts, done: Done, tick: Tick) -> None:
     with _ray(config) as ray:
         try:
             waiting = iter(todo)
-            while wave := list(itertools.islice(waiting, PARTS_PER_TASK * max(1, config.engine.processes))):
+            while wave := list(itertools.islice(waiting, PARTS_PER_TASK * config.engine.processes)):
                 _wave(ray, config, wave, done, tick)
         except ray.exceptions.RayError as error:
             message = f"Ray gave up: {str(error).strip().splitlines()[-1]}. Go on with --resume."
@@ -60,7 +60,7 @@ def _wave(ray: ModuleType, config: BuildConfig, wave: list[tuple[int, pa.Table]]
     import pyarrow as pa
 
     blocks = [rows.append_column("part", pa.array([number] * len(rows), pa.int64())) for number, rows in wave]
-    workers = max(1, config.engine.processes)
+    workers = config.engine.processes
     made = ray.data.from_arrow(blocks).map_batches(
         process, fn_kwargs={"tree": config.model_dump(mode="json"), "workers": workers},
         batch_size=None, batch_format="pyarrow", zero_copy_batch=True, concurrency=workers, num_cpus=1,
@@ -114,6 +114,7 @@ async def _process(rows: pa.Table, config: BuildConfig, workers: int) -> pa.Tabl
 def _ray(config: BuildConfig) -> Iterator[ModuleType]:
     """Yield Ray, connected to a cluster or to one that lives as long as this block."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # its new behaviour; it warns about the old one
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -135,17 +136,17 @@ def _ray(config: BuildConfig) -> Iterator[ModuleType]:
 
 
 def _start(ray: ModuleType, config: BuildConfig) -> None:
+    """Connect to the cluster, or start a Ray that only this machine can reach."""
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
+    own = {
+        "num_cpus": config.engine.processes,
+        "object_store_memory": OBJECT_STORE,
+        "include_dashboard": False,
+        "_node_ip_address": "127.0.0.1",
+    }
+    address = config.engine.address
     try:
-        if config.engine.address:
-            ray.init(address=config.engine.address, **quiet)
-        else:
-            ray.init(
-                num_cpus=max(1, config.engine.processes),
-                object_store_memory=OBJECT_STORE,
-                include_dashboard=False,
-                **quiet,
-            )
+        ray.init(**quiet, **({"address": address} if address else own))
     except (ConnectionError, ValueError) as error:
-        message = f"engine.address: no Ray at {config.engine.address!r} ({str(error).splitlines()[0]})."
+        message = f"engine.address: no Ray at {address!r} ({str(error).splitlines()[0]})."
         raise UserError(message) from error
