@@ -3,11 +3,11 @@
     made = standardise(data, PictureConfig(size=512))
     made.data, made.width, made.hashes
 
-OpenCV decodes and averages over areas; a JPEG at least twice as large as wanted is decoded at a half, a quarter or an
-eighth of its size, which its blocks allow (each is a small cosine transform). What OpenCV would read differently or
-too leniently (transparency, palettes, inks, animations, cut files) goes through :mod:`brushwork.images` instead, so
-every picture ends as upright sRGB without transparency. ``benchmarks/images.py`` measures speed and what it costs in
-quality.
+OpenCV decodes and averages over areas (or interpolates, where little changes); a JPEG at least twice as large as wanted
+is decoded at a half, a quarter or an eighth of its size, which its blocks allow (each is a small cosine transform).
+What OpenCV would read differently or too leniently (transparency, palettes, inks, animations, cut files) goes through
+:mod:`brushwork.images` instead, so every picture ends as upright sRGB without transparency. ``benchmarks/images.py``
+measures speed and what it costs in quality.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     """(H, W, 3), blue first, as OpenCV has it."""
 
 LARGEST_REDUCTION = 8
-NEARLY = 1.1
-"""Up to so many times the size wanted, pixels are interpolated rather than averaged."""
+CUBIC, LINEAR = 1.25, 1.5
+"""Up to so many times the size wanted, interpolating comes nearer to Lanczos than averaging, or as near and faster."""
 ON_THEIR_SIDES = (
     Image.Transpose.ROTATE_90,
     Image.Transpose.ROTATE_270,
@@ -140,9 +140,9 @@ def standardise(data: bytes, settings: PictureConfig) -> Standardised:
     decoded = _decode(data, header, settings)
     pixels = _upright(_resized(decoded, settings.size), decoded.turn)
     pixels = _to_srgb(_cropped(pixels, settings), header)
-    grey = opencv().cvtColor(
-        opencv().resize(pixels, (hashing.SIDE, hashing.SIDE), interpolation=opencv().INTER_AREA),
-        opencv().COLOR_BGR2GRAY,
+    cv2 = opencv()
+    grey = cv2.resize(
+        cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), (hashing.SIDE, hashing.SIDE), interpolation=cv2.INTER_AREA
     )
     original = (decoded.width, decoded.height)[:: -1 if decoded.turn in ON_THEIR_SIDES else 1]
     height, width = pixels.shape[:2]
@@ -247,15 +247,14 @@ def reduction(shorter: int, size: int) -> int:
 
 
 def _resized(decoded: _Decoded, size: int) -> Pixels:
-    """Bring the shorter side to ``size``: by the mean over areas, or bicubically when it grows."""
+    """Bring the shorter side to ``size``: by the mean over areas, or interpolated where little changes or it grows."""
     cv2 = opencv()
     pixels, width, height = decoded.pixels, decoded.width, decoded.height
     width, height = (size, int(size * height / width)) if width <= height else (int(size * width / height), size)
     if pixels.shape[:2] == (height, width):
         return pixels
-    # Halving an odd size in decoding leaves a pixel too many; averaging such neighbours would only blur.
-    larger = min(pixels.shape[0] / height, pixels.shape[1] / width)
-    way = cv2.INTER_AREA if larger > NEARLY else cv2.INTER_CUBIC
+    times = min(pixels.shape[0] / height, pixels.shape[1] / width)
+    way = cv2.INTER_CUBIC if times <= CUBIC else cv2.INTER_LINEAR if times <= LINEAR else cv2.INTER_AREA
     return cv2.resize(pixels, (width, height), interpolation=way)  # type: ignore[no-any-return]
 
 
@@ -341,4 +340,4 @@ def _encode(pixels: Pixels, settings: PictureConfig) -> bytes:
     }[settings.format]
     done, data = cv2.imencode(settings.suffix, pixels, options)
     assert done, "OpenCV cannot encode 8-bit colours"
-    return bytes(data)
+    return data.tobytes()  # type: ignore[no-any-return]

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from brushwork import __version__, progress
 from brushwork.curate.build import output
 from brushwork.curate.build.card import card
+from brushwork.curate.build.fetching import client
 from brushwork.curate.build.selection import check, select
 from brushwork.curate.build.settings import BuildConfig, load, to_yaml
 from brushwork.curate.build.tables import find
@@ -60,7 +61,7 @@ def build(config: BuildConfig, out: Path) -> dict[str, Any]:
         )
         message = f"--out: {str(out)!r} exists and is not empty.{hint}"
         raise UserError(message)
-    opencv()
+    _find_libraries(config)
     tables = find(config.metadata)
     fresh = not out.is_dir()
     state = out / STATE
@@ -72,6 +73,16 @@ def build(config: BuildConfig, out: Path) -> dict[str, Any]:
         raise
     _replace(out / RECIPE, to_yaml(config))
     return _go_on(config, out)
+
+
+def _find_libraries(config: BuildConfig) -> None:
+    """Import what will be needed before anything is written."""
+    from brushwork.curate.build import cluster
+
+    opencv()
+    client()
+    if config.engine.type == "ray":
+        cluster.library()
 
 
 def resume(out: Path) -> dict[str, Any]:

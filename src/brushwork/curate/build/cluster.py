@@ -110,9 +110,12 @@ async def _process(rows: pa.Table, config: BuildConfig, workers: int) -> pa.Tabl
         return await parts.process(rows, fetcher, prepare)
 
 
-@contextlib.contextmanager
-def _ray(config: BuildConfig) -> Iterator[ModuleType]:
-    """Yield Ray, connected to a cluster or to one that lives as long as this block."""
+def library() -> ModuleType:
+    """Import Ray.
+
+    Raises:
+        UserError: It is not installed.
+    """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # its new behaviour; it warns about the old one
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
     try:
@@ -123,6 +126,13 @@ def _ray(config: BuildConfig) -> Iterator[ModuleType]:
     except ImportError as error:
         message = "engine.type is ray, which is not installed. Install it: pip install 'brushwork[ray]'"
         raise UserError(message) from error
+    return ray
+
+
+@contextlib.contextmanager
+def _ray(config: BuildConfig) -> Iterator[ModuleType]:
+    """Yield Ray, connected to a cluster or to one that lives as long as this block."""
+    ray = library()
     own = not ray.is_initialized()
     if own:
         _start(ray, config)

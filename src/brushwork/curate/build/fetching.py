@@ -25,7 +25,7 @@ from brushwork.seeds import derive
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-    from types import TracebackType
+    from types import ModuleType, TracebackType
 
     import aiohttp
     from yarl import URL
@@ -83,6 +83,20 @@ class _Body:
     last_modified: str
 
 
+def client() -> ModuleType:
+    """Import aiohttp.
+
+    Raises:
+        UserError: It is not installed.
+    """
+    try:
+        import aiohttp
+    except ImportError as error:
+        message = "Fetching needs aiohttp. Install it: pip install 'brushwork[data]'"
+        raise UserError(message) from error
+    return aiohttp
+
+
 class Hosts:
     """Takes turns: only so many requests to one host at a time, and some time between their starts."""
 
@@ -134,12 +148,7 @@ class Fetcher:
         Raises:
             UserError: aiohttp is not installed.
         """
-        try:
-            import aiohttp
-        except ImportError as error:
-            message = "Fetching needs aiohttp. Install it: pip install 'brushwork[data]'"
-            raise UserError(message) from error
-        settings = self.settings
+        aiohttp, settings = client(), self.settings
         resolver: Any = PinnedResolver(settings.allow_private)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, limit=settings.concurrency),
