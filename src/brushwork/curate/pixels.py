@@ -144,9 +144,16 @@ def standardise(data: bytes, settings: PictureConfig) -> Standardised:
     grey = cv2.resize(
         cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), (hashing.SIDE, hashing.SIDE), interpolation=cv2.INTER_AREA
     )
-    original = (decoded.width, decoded.height)[:: -1 if decoded.turn in ON_THEIR_SIDES else 1]
+    lying = decoded.turn in ON_THEIR_SIDES
     height, width = pixels.shape[:2]
-    return Standardised(_encode(pixels, settings), width, height, *original, hashing.perceptual_hash(grey))
+    return Standardised(
+        _encode(pixels, settings),
+        width,
+        height,
+        original_width=decoded.height if lying else decoded.width,
+        original_height=decoded.width if lying else decoded.height,
+        hashes=hashing.perceptual_hash(grey),
+    )
 
 
 def read_header(data: bytes, max_pixels: int) -> Header:
@@ -261,7 +268,7 @@ def _resized(decoded: _Decoded, size: int) -> Pixels:
 def _upright(pixels: Pixels, turn: Image.Transpose | None) -> Pixels:
     if turn is None:
         return pixels
-    turned: dict[Image.Transpose, Callable[[], Pixels]] = {
+    turns: dict[Image.Transpose, Callable[[], Pixels]] = {
         Image.Transpose.FLIP_LEFT_RIGHT: lambda: pixels[:, ::-1],
         Image.Transpose.FLIP_TOP_BOTTOM: lambda: pixels[::-1],
         Image.Transpose.ROTATE_180: lambda: pixels[::-1, ::-1],
@@ -269,8 +276,8 @@ def _upright(pixels: Pixels, turn: Image.Transpose | None) -> Pixels:
         Image.Transpose.ROTATE_270: lambda: np.rot90(pixels, 3),
         Image.Transpose.TRANSPOSE: lambda: pixels.transpose(1, 0, 2),
         Image.Transpose.TRANSVERSE: lambda: np.rot90(pixels, 2).transpose(1, 0, 2),
-    }[turn]
-    upright: Pixels = np.ascontiguousarray(turned())
+    }
+    upright: Pixels = np.ascontiguousarray(turns[turn]())
     return upright
 
 
@@ -293,7 +300,7 @@ def most_detail(pixels: Pixels, size: int, along: int) -> int:
     attention begin with edges); the middle wins where it is the same everywhere.
     """
     cv2 = opencv()
-    space = pixels.shape[along] - size
+    space = int(pixels.shape[along]) - size
     scale = min(1.0, SALIENCY_SIDE / size)
     small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     edges = np.abs(cv2.Laplacian(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), cv2.CV_32F))

@@ -127,7 +127,7 @@ class BuildConfig(Settings):
     output: OutputConfig = Field(OutputConfig(), description="What is written.")
     engine: EngineConfig = Field(EngineConfig(), description="What does the work.")
     memory: PositiveInt = Field(
-        150, ge=50, description="Megabytes that the filter may use before it turns to the disk."
+        100, ge=50, description="Megabytes that the filter may use before it turns to the disk."
     )
     seed: NonNegativeInt = Field(0, description="Decides the random part of waiting times.")
 
