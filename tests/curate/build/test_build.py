@@ -155,12 +155,17 @@ def test_parts_of_another_size_and_other_processes_make_no_difference(built: Pat
     assert [name for name in ours if ours[name] != theirs[name]] == []
 
 
-def start(table: Path, out: Path) -> subprocess.Popen[bytes]:
-    """Begin a build as a user does, in a process of its own."""
+def start(out: Path, *arguments: str, stderr: Any = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    """Build as a user does, in a process of its own."""
+    command = [sys.executable, "-m", "brushwork", "data", "build", *arguments, "--out", str(out)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
+
+
+def beginning(table: Path) -> list[str]:
+    """Return the arguments that begin what ``built`` is."""
     overrides = [f"fetch.{key}={json.dumps(value)}" for key, value in FETCH.items()]
-    arguments = ["--preset", "resolution=64", "--preset", "dedupe", "--size", str(IMAGE), "--workers", "1"]
-    command = [sys.executable, "-m", "brushwork", "data", "build", str(table), *overrides, "engine.part_size=20"]
-    return subprocess.Popen([*command, *arguments, "--out", str(out)], stderr=subprocess.DEVNULL)
+    options = ["--preset", "resolution=64", "--preset", "dedupe", "--size", str(IMAGE), "--workers", "1"]
+    return [str(table), *overrides, "engine.part_size=20", *options]
 
 
 def wait_for(happened: Any) -> None:
@@ -170,13 +175,30 @@ def wait_for(happened: Any) -> None:
         time.sleep(0.02)
 
 
-def test_a_killed_build_goes_on_to_the_same_bytes(
+def workers_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [each for each in children if any("spawn_main" in word for word in each.cmdline())]
+
+
+@pytest.mark.slow
+def test_a_build_that_lost_a_worker_and_was_killed_goes_on_to_the_same_bytes(
     built: Path, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    process = start(table, out)
-    wait_for(lambda: list((out / ".build" / "parts").glob("*.parquet")))
-    workers = psutil.Process(process.pid).children(recursive=True)
+
+    def parts_done(count: int) -> bool:
+        return len(list((out / ".build" / "parts").glob("*.parquet"))) >= count
+
+    with (tmp_path / "said").open("wb+") as said:
+        process = start(out, *beginning(table), stderr=said)
+        wait_for(lambda: parts_done(1))
+        workers_of(process)[0].kill()
+        assert process.wait(60) == 1
+        said.seek(0)
+        assert b"A process that decodes pictures died" in said.read()
+    process = start(out, "--resume")
+    wait_for(lambda: parts_done(3))
+    workers = workers_of(process)
     process.kill()
     process.wait()
     assert workers
@@ -226,6 +248,7 @@ for attempt in range(1, 100):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["folder", "webdataset"])
 def test_a_build_killed_between_any_two_steps_ends_in_the_same_bytes(web: Web, tmp_path: Path, form: str) -> None:
     """It is killed at its first rename, then at the second after that, and so on: before it or after it by turns."""
@@ -282,7 +305,7 @@ def test_a_wrong_request_leaves_nothing_behind(table: Path, tmp_path: Path) -> N
 
 def test_two_processes_do_not_build_the_same(table: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    process = start(table, out)
+    process = start(out, *beginning(table))
     try:
         wait_for(lambda: (out / ".build" / "lock").exists() and (out / "build.yaml").exists())
         os.kill(process.pid, signal.SIGSTOP)

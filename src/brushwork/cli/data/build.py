@@ -29,16 +29,10 @@ from brushwork.cli import json_option, print_json
 def command(
     metadata: tuple[str, ...],
     presets: tuple[str, ...],
-    where: tuple[str, ...],
-    form: str | None,
-    size: int | None,
-    crop: str | None,
-    engine: str | None,
-    workers: int | None,
-    allow_private: bool,
     out: Path,
     resuming: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Filter METADATA (Parquet or CSV with addresses and captions), fetch the pictures, and write a data set.
 
@@ -54,14 +48,7 @@ def command(
     from brushwork.curate.build import settings
     from brushwork.errors import UserError
 
-    given = {
-        "filter": {"where": list(where)} if where else {},
-        "output": _given(format=form),
-        "image": _given(size=size, mode=crop),
-        "engine": _given(type=engine, workers=workers),
-        "fetch": _given(allow_private=allow_private or None),
-    }
-    top = {key: part for key, part in given.items() if part}
+    top = _keys(**options)
     if resuming:
         if metadata or presets or top:
             message = "--resume goes on from the build's own settings; leave the metadata and the other options out."
@@ -81,8 +68,26 @@ def command(
             click.echo(f"{rows:>9}  {fate}", err=True)
 
 
-def _given(**options: Any) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
+def _keys(
+    *,
+    where: tuple[str, ...],
+    form: str | None,
+    size: int | None,
+    crop: str | None,
+    engine: str | None,
+    workers: int | None,
+    allow_private: bool,
+) -> dict[str, dict[str, Any]]:
+    """Return the keys of the settings that options stand for."""
+    every = {
+        "filter": {"where": list(where) or None},
+        "output": {"format": form},
+        "image": {"size": size, "mode": crop},
+        "engine": {"type": engine, "workers": workers},
+        "fetch": {"allow_private": allow_private or None},
+    }
+    given = {part: {key: value for key, value in keys.items() if value is not None} for part, keys in every.items()}
+    return {part: keys for part, keys in given.items() if keys}
 
 
 def _split(arguments: tuple[str, ...]) -> tuple[str | None, list[str], list[str]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 DIRECTIVES = ("noai", "noimageai", "noindex", "noimageindex", "none")
 TAKES_VALUE = ("unavailable_after", "max-snippet", "max-image-preview", "max-video-preview")
@@ -26,8 +26,9 @@ def reserved(headers: Mapping[str, Iterable[str]], agent: str) -> str | None:
         headers: Lower-case name -> every value that was sent.
         agent: Our name, to which a directive may be addressed.
     """
+    names = {agent.partition("/")[0].strip().lower(), "brushwork", "*"}
     for value in headers.get("x-robots-tag", ()):
-        for directive in _directives(value, agent.partition("/")[0].strip().lower()):
+        for directive in _directives(value, names):
             if directive in DIRECTIVES:
                 return f"x-robots-tag: {directive}"
     if any(value.strip() == "1" for value in headers.get("tdm-reservation", ())):
@@ -38,12 +39,12 @@ def reserved(headers: Mapping[str, Iterable[str]], agent: str) -> str | None:
     return "content-usage: train-ai=n" if "train-ai=n" in usages else None
 
 
-def _directives(value: str, agent: str) -> Iterable[str]:
+def _directives(value: str, names: Collection[str]) -> Iterable[str]:
     """Yield the directives that are for everyone or for us: a robot's name holds until the next one."""
     ours = True
     for part in value.lower().split(","):
         name, colon, rest = part.partition(":")
         if colon and name.strip() not in TAKES_VALUE:
-            ours, part = name.strip() in (agent, "*"), rest  # noqa: PLW2901  (what follows the name)
+            ours, part = name.strip() in names, rest  # noqa: PLW2901  (what follows the name)
         if ours:
             yield part.strip()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Parts = Iterable[tuple[int, pa.Table]]
     Done = Callable[[int, pa.Table], None]
 
-ROWS_PER_SLOT = 4
+ROWS_PER_SLOT = 16
 """So many rows for each request at a time are under way, so that one slow host does not hold up the others."""
 
 

@@ -76,7 +76,7 @@ def repeats(paths: Sequence[Path], threshold: int | None) -> dict[int, tuple[str
     if not table:
         return {}
     ids = table.column("id").to_numpy()
-    digests = np.array([int(each[:32], 16).to_bytes(16, "big") for each in table.column("sha256").to_pylist()], "V16")
+    digests = np.concatenate([_digests(chunk) for chunk in table.column("sha256").chunks])
     _, first, which = np.unique(digests, return_index=True, return_inverse=True)
     same = first[which.reshape(-1)]
     found = {
@@ -92,6 +92,11 @@ def repeats(paths: Sequence[Path], threshold: int | None) -> dict[int, tuple[str
         for a, b in zip(places.tolist(), like.tolist(), strict=True)
         if a != b
     }
+
+
+def _digests(column: pa.Array) -> Any:
+    """Return 128 bits of each SHA-256, which are enough to tell files apart, as an array."""
+    return np.array([bytes.fromhex(each[:32]) for each in column.to_pylist()], "V16")
 
 
 def write_pictures(config: BuildConfig, paths: Sequence[Path], state: Path, out: Path) -> Tally:
@@ -144,7 +149,8 @@ class _Folder:
     def __init__(self, config: BuildConfig, state: Path, out: Path) -> None:
         self._config, self._out, self._count = config, out, 0
         self._temporary = state / "picture"
-        self._table = (state / "metadata.jsonl").open("w", encoding="utf-8")
+        self._written = state / "metadata.jsonl"
+        self._table = self._written.open("w", encoding="utf-8")
 
     def add(self, row: dict[str, Any]) -> str:
         folder = f"images/{self._count // self._config.output.shard_size:05d}"
@@ -160,10 +166,8 @@ class _Folder:
         return name
 
     def close(self) -> None:
-        import shutil
-
         self._table.close()
-        shutil.move(self._table.name, self._out / "metadata.jsonl")
+        self._written.replace(self._out / "metadata.jsonl")
 
 
 class _Shards:

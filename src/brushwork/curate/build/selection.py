@@ -36,6 +36,8 @@ FIXED = ("", "no-url", "no-caption", "url-twice", "caption-twice")
 KEYS = {"url": "split_part(url, '#', 1)", "caption": "lower(trim(caption))"}
 """What rows must not share; a URL's fragment is never sent to the server."""
 AT_ONCE = 50_000
+GROUP = 20_480
+"""Rows in a row group: what has to be in memory at once, by DuckDB and by Arrow."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,9 @@ def _numbers(column: Any, kind: Any) -> Any:
 
 
 def _copy(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
-    connection.execute(f"COPY ({query}) TO {criteria.literal(str(path))} (FORMAT parquet, COMPRESSION snappy)")
+    connection.execute(
+        f"COPY ({query}) TO {criteria.literal(str(path))} (FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE {GROUP})"
+    )
 
 
 def _mask(values: Any) -> Any:
@@ -247,7 +251,7 @@ def _drop_repeats(connection: duckdb.DuckDBPyConnection, chosen: Selection, key:
 
     firsts, every = chosen.folder / "firsts.parquet", chosen.folder / "candidates-*.parquet"
     # Grouped by 128 bits of each key, which is shorter than the key; DuckDB turns to the disk where memory ends.
-    groups = f"md5_number_lower({KEYS[key]}), md5_number_upper({KEYS[key]})"
+    groups = f"md5_number({KEYS[key]})"
     _copy(
         connection,
         f"SELECT min(id) AS id FROM read_parquet({criteria.literal(str(every))}) GROUP BY {groups}",  # noqa: S608  (constants)
@@ -274,13 +278,14 @@ def _keep(path: Path, judge: Callable[[pa.RecordBatch], Any], codes: BinaryIO, c
     import pyarrow.parquet as pq
 
     temporary = path.with_suffix(".part")
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, buffer_size=GROUP) as file:
         schema = pa.schema([file.schema_arrow.field(name) for name in columns])
         noted = np.memmap(codes, CODES, "r+") if file.metadata.num_rows else np.empty(0, CODES)
         with pq.ParquetWriter(temporary, schema) as writer:
-            for batch in file.iter_batches(batch_size=AT_ONCE):
+            for batch in file.iter_batches(batch_size=GROUP, use_threads=False):
                 found = judge(batch)
                 noted[_numbers(batch.column("id"), np.int64)] = found
                 staying = batch.filter(_mask(found == 0)) if found.any() else batch
                 writer.write_batch(staying.select(list(columns)))
+    pa.default_memory_pool().release_unused()
     temporary.replace(path)

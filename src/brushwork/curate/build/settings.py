@@ -94,7 +94,7 @@ class EngineConfig(Settings):
         description="Processes that decode, or Ray tasks at a time. null: one for each core; 0: no process of its own.",
     )
     part_size: PositiveInt = Field(
-        100, description="Rows that are done together: after a kill at most these are repeated."
+        100, description="Rows that are done together; a kill costs those that are under way."
     )
     address: str | None = Field(None, description="Of a Ray cluster that runs, such as auto; null: start one here.")
 
@@ -126,9 +126,7 @@ class BuildConfig(Settings):
     image: PictureConfig = Field(PictureConfig(), description="What becomes of each picture.")
     output: OutputConfig = Field(OutputConfig(), description="What is written.")
     engine: EngineConfig = Field(EngineConfig(), description="What does the work.")
-    memory: PositiveInt = Field(
-        100, ge=50, description="Megabytes that the filter may use before it turns to the disk."
-    )
+    memory: PositiveInt = Field(80, ge=50, description="Megabytes that the filter may use before it turns to the disk.")
     seed: NonNegativeInt = Field(0, description="Decides the random part of waiting times.")
 
 
