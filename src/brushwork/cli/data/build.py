@@ -79,7 +79,7 @@ def _keys(
     allow_private: bool,
 ) -> dict[str, dict[str, Any]]:
     """Return the keys of the settings that options stand for."""
-    every = {
+    every: dict[str, dict[str, Any]] = {
         "filter": {"where": list(where) or None},
         "output": {"format": form},
         "image": {"size": size, "mode": crop},
