@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     import duckdb
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     from brushwork.curate.build.settings import BuildConfig
 
@@ -71,9 +72,9 @@ class Selection:
 
         for place in range(len(self.tables)):
             with pq.ParquetFile(_candidates(self.folder, place)) as file:
-                for batch in file.iter_batches(batch_size=size):
-                    if batch.num_rows:
-                        yield pa.Table.from_batches([batch])
+                for batch in _batches(file):
+                    for start in range(0, batch.num_rows, size):
+                        yield pa.Table.from_batches([batch.slice(start, size)])
 
 
 def select(config: BuildConfig, tables: Sequence[Path], folder: Path) -> Selection:
@@ -185,9 +186,7 @@ def _code_all(
     coded = folder / "coded.parquet"
     _copy(connection, f"SELECT {_code(cheap, reasons)} AS code FROM ({view.query(0)})", coded)  # noqa: S608  (checked)
     with pq.ParquetFile(coded) as file:
-        codes.writelines(
-            _numbers(batch.column(0), CODES).tobytes() for batch in file.iter_batches(batch_size=10 * AT_ONCE)
-        )
+        codes.writelines(_numbers(batch.column(0), CODES).tobytes() for batch in _batches(file))
         count: int = file.metadata.num_rows
     codes.flush()
     coded.unlink()
@@ -233,6 +232,12 @@ def _copy(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> None
     )
 
 
+def _batches(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a file; Arrow's own iterator holds as much of a large file as there is memory."""
+    for group in range(file.num_row_groups):
+        yield from file.read_row_group(group, use_threads=False).to_batches()
+
+
 def _mask(values: Any) -> Any:
     """Return truth values as Arrow has them; its own conversion would import pandas."""
     import pyarrow as pa
@@ -259,7 +264,7 @@ def _drop_repeats(connection: duckdb.DuckDBPyConnection, chosen: Selection, key:
     )
     kept = np.zeros(sum(chosen.rows), np.bool_)
     with pq.ParquetFile(firsts) as file:
-        for batch in file.iter_batches(batch_size=AT_ONCE, columns=["id"]):
+        for batch in _batches(file):
             kept[_numbers(batch.column(0), np.int64)] = True
     firsts.unlink()
     code = CODES(FIXED.index(f"{key}-twice"))
@@ -278,11 +283,11 @@ def _keep(path: Path, judge: Callable[[pa.RecordBatch], Any], codes: BinaryIO, c
     import pyarrow.parquet as pq
 
     temporary = path.with_suffix(".part")
-    with pq.ParquetFile(path, buffer_size=GROUP) as file:
+    with pq.ParquetFile(path) as file:
         schema = pa.schema([file.schema_arrow.field(name) for name in columns])
         noted = np.memmap(codes, CODES, "r+") if file.metadata.num_rows else np.empty(0, CODES)
         with pq.ParquetWriter(temporary, schema) as writer:
-            for batch in file.iter_batches(batch_size=GROUP, use_threads=False):
+            for batch in _batches(file):
                 found = judge(batch)
                 noted[_numbers(batch.column("id"), np.int64)] = found
                 staying = batch.filter(_mask(found == 0)) if found.any() else batch
