@@ -17,12 +17,11 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from brushwork.curate import hashing
-from brushwork.curate.build.criteria import literal
 from brushwork.curate.build.selection import FIXED
-from brushwork.curate.build.tables import ID, database, describe
+from brushwork.curate.build.tables import ID, batches, copy, database, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import pyarrow as pa
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 REPEATED = {*FIXED[3:], "same-file", "near-duplicate"}
 REFUSED = {"opt-out", "private-address", "bad-url"}
 UNFIT = {"html", "not-an-image", "empty", "damaged", "too-small", "too-long", "too-many-bytes", "too-many-pixels"}
-AT_ONCE = 50_000
 CARRIED = (
     "final_url", "content_type", "last_modified", "bytes", "sha256",
     "width", "height", "original_width", "original_height",
@@ -226,9 +224,9 @@ def write_manifest(config: BuildConfig, selection: Selection, state: Path, path:
             rows = state / "rows.parquet"
             licence = "license" if "license" in view.roles else "CAST(NULL AS VARCHAR) AS license"
             query = f"SELECT {ID} AS id, url, caption, {licence} FROM ({view.query(start)})"  # noqa: S608  (quoted)
-            connection.execute(f"COPY ({query}) TO {literal(str(rows))} (FORMAT parquet, COMPRESSION snappy)")
+            copy(connection, query, rows)
             with pq.ParquetFile(rows) as file:
-                for batch in file.iter_batches(batch_size=AT_ONCE):
+                for batch in batches(file):
                     made = _manifest_rows(batch, table.name, start, selection, codes, results, counts)
                     writer = writer or pq.ParquetWriter(temporary, made.schema, compression="zstd")
                     writer.write_table(made)
@@ -288,7 +286,7 @@ class _Results:
         import pyarrow.parquet as pq
 
         file = pq.ParquetFile(path)
-        self._batches: Iterator[pa.RecordBatch] = file.iter_batches(batch_size=AT_ONCE)
+        self._batches = batches(file)
         self._held: pa.Table = file.schema_arrow.empty_table()
 
     def between(self, start: int, stop: int) -> pa.Table:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from brushwork.curate.build import criteria, expressions
-from brushwork.curate.build.tables import ID, View, database, describe
+from brushwork.curate.build.tables import ID, View, batches, copy, database, describe
 from brushwork.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     import duckdb
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     from brushwork.curate.build.settings import BuildConfig
 
@@ -36,9 +35,7 @@ FIXED = ("", "no-url", "no-caption", "url-twice", "caption-twice")
 """Reasons by their codes; the criteria follow."""
 KEYS = {"url": "split_part(url, '#', 1)", "caption": "lower(trim(caption))"}
 """What rows must not share; a URL's fragment is never sent to the server."""
-AT_ONCE = 50_000
-GROUP = 20_480
-"""Rows in a row group: what has to be in memory at once, by DuckDB and by Arrow."""
+AT_ONCE = 500_000
 
 
 @dataclass(frozen=True)
@@ -61,8 +58,8 @@ class Selection:
         """Return how many rows each reason has; those to be fetched under ``""``."""
         totals = np.zeros(len(self.reasons), np.int64)
         codes = self.codes
-        for start in range(0, len(codes), 10 * AT_ONCE):
-            totals += np.bincount(codes[start : start + 10 * AT_ONCE], minlength=len(self.reasons))
+        for start in range(0, len(codes), AT_ONCE):
+            totals += np.bincount(codes[start : start + AT_ONCE], minlength=len(self.reasons))
         return {reason: int(count) for reason, count in zip(self.reasons, totals, strict=True)}
 
     def parts(self, size: int) -> Iterator[pa.Table]:
@@ -72,7 +69,7 @@ class Selection:
 
         for place in range(len(self.tables)):
             with pq.ParquetFile(_candidates(self.folder, place)) as file:
-                for batch in _batches(file):
+                for batch in batches(file):
                     for start in range(0, batch.num_rows, size):
                         yield pa.Table.from_batches([batch.slice(start, size)])
 
@@ -184,9 +181,9 @@ def _code_all(
     import pyarrow.parquet as pq
 
     coded = folder / "coded.parquet"
-    _copy(connection, f"SELECT {_code(cheap, reasons)} AS code FROM ({view.query(0)})", coded)  # noqa: S608  (checked)
+    copy(connection, f"SELECT {_code(cheap, reasons)} AS code FROM ({view.query(0)})", coded)  # noqa: S608  (checked)
     with pq.ParquetFile(coded) as file:
-        codes.writelines(_numbers(batch.column(0), CODES).tobytes() for batch in _batches(file))
+        codes.writelines(_numbers(batch.column(0), CODES).tobytes() for batch in batches(file))
         count: int = file.metadata.num_rows
     codes.flush()
     coded.unlink()
@@ -207,7 +204,7 @@ def _code_some(
     licence = "license" if "license" in view.roles else "CAST(NULL AS VARCHAR) AS license"
     columns = f"CAST({ID} AS BIGINT) AS id, trim(url) AS url, caption, {licence}, {_code(dear, reasons)} AS code"
     passing = " AND ".join(f"({each})" for _, each in cheap) or "true"
-    _copy(connection, f"SELECT {columns} FROM ({view.query(start)}) WHERE {passing}", path)  # noqa: S608  (checked)
+    copy(connection, f"SELECT {columns} FROM ({view.query(start)}) WHERE {passing}", path)  # noqa: S608  (checked)
 
     def judge(batch: pa.RecordBatch) -> Any:
         return _numbers(batch.column("code"), CODES)
@@ -224,18 +221,6 @@ def _code(conditions: Conditions, reasons: Sequence[str]) -> str:
 def _numbers(column: Any, kind: Any) -> Any:
     """Return a column of numbers without gaps as an array; Arrow's own way would import pandas."""
     return np.frombuffer(column.buffers()[1], kind)[column.offset : column.offset + len(column)]
-
-
-def _copy(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
-    connection.execute(
-        f"COPY ({query}) TO {criteria.literal(str(path))} (FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE {GROUP})"
-    )
-
-
-def _batches(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a file; Arrow's own iterator holds as much of a large file as there is memory."""
-    for group in range(file.num_row_groups):
-        yield from file.read_row_group(group, use_threads=False).to_batches()
 
 
 def _mask(values: Any) -> Any:
@@ -257,14 +242,14 @@ def _drop_repeats(connection: duckdb.DuckDBPyConnection, chosen: Selection, key:
     firsts, every = chosen.folder / "firsts.parquet", chosen.folder / "candidates-*.parquet"
     # Grouped by 128 bits of each key, which is shorter than the key; DuckDB turns to the disk where memory ends.
     groups = f"md5_number({KEYS[key]})"
-    _copy(
+    copy(
         connection,
         f"SELECT min(id) AS id FROM read_parquet({criteria.literal(str(every))}) GROUP BY {groups}",  # noqa: S608  (constants)
         firsts,
     )
     kept = np.zeros(sum(chosen.rows), np.bool_)
     with pq.ParquetFile(firsts) as file:
-        for batch in _batches(file):
+        for batch in batches(file):
             kept[_numbers(batch.column(0), np.int64)] = True
     firsts.unlink()
     code = CODES(FIXED.index(f"{key}-twice"))
@@ -287,7 +272,7 @@ def _keep(path: Path, judge: Callable[[pa.RecordBatch], Any], codes: BinaryIO, c
         schema = pa.schema([file.schema_arrow.field(name) for name in columns])
         noted = np.memmap(codes, CODES, "r+") if file.metadata.num_rows else np.empty(0, CODES)
         with pq.ParquetWriter(temporary, schema) as writer:
-            for batch in _batches(file):
+            for batch in batches(file):
                 found = judge(batch)
                 noted[_numbers(batch.column("id"), np.int64)] = found
                 staying = batch.filter(_mask(found == 0)) if found.any() else batch

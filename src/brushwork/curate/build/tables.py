@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     import duckdb
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 SPELLINGS = {
     "url": ("url", "image_url", "img_url", "link", "src"),
@@ -46,6 +48,8 @@ SPELLINGS = {
 }
 """Of LAION, COYO-700M, DataComp and what img2dataset writes; the first that is there counts."""
 NUMBERS = {"width", "height", "similarity", "watermark", "aesthetic"}
+GROUP = 20_480
+"""Rows in a row group that we write: what has to be in memory at once, by DuckDB and by Arrow."""
 REQUIRED = ("url", "caption")
 ID = "brushwork_row"
 """The number of a row over all tables; no table has a column of this name already."""
@@ -150,6 +154,18 @@ def _typed(role: str, column: str, kind: str) -> str:
         words = "WHEN 'unlikely' THEN 0.0 WHEN 'unsure' THEN 0.5 WHEN 'likely' THEN 1.0 WHEN 'nsfw' THEN 1.0"
         return f"coalesce(TRY_CAST({name} AS DOUBLE), CASE lower({name}) {words} END)"
     return f"CAST({name} AS VARCHAR)"
+
+
+def copy(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
+    """Write what a query finds to a Parquet file, in order."""
+    options = f"FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE {GROUP}"
+    connection.execute(f"COPY ({query}) TO {literal(str(path))} ({options})")
+
+
+def batches(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a Parquet file; Arrow's own iterator holds as much of a large file as there is memory."""
+    for group in range(file.num_row_groups):
+        yield from file.read_row_group(group, use_threads=False).to_batches()
 
 
 def quoted(name: str) -> str:
