@@ -15,6 +15,7 @@ import click
 from pydantic_core import PydanticUndefined
 
 from brushwork import cli, config, registry
+from brushwork.curate.build.settings import BuildConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +70,17 @@ def configuration() -> str:
             lines += ["", f"## `{key}: {{type: {name}}}`", "", first_line(settings), "", *table(settings, key)]
     for key, settings in parts.items():
         lines += ["", f"## `{key}`", "", first_line(settings), "", *table(settings, key)]
+    build = {"": BuildConfig, **{key: type(field.default) for key, field in nested(BuildConfig)}}
+    lines += ["", "## `brushwork data build`", "", "The keys of its recipe, which are none of a run's."]
+    for key, settings in build.items():
+        heading = ["", f"### `{key}`", "", first_line(settings)] if key else []
+        lines += [*heading, "", *table(settings, key)]
     return "\n".join(lines) + "\n"
+
+
+def nested(settings: type[config.Settings]) -> list[tuple[str, FieldInfo]]:
+    """Return the fields that are settings themselves."""
+    return [(key, field) for key, field in settings.model_fields.items() if isinstance(field.default, config.Settings)]
 
 
 def first_line(thing: object) -> str:
@@ -109,12 +120,19 @@ def describe(annotation: Any) -> str:
         return f"list of {describe(inner[0])}"
     if origin is typing.Annotated:
         return describe(inner[0])
-    if inner:
+    if inner and origin is not dict:
         return " or ".join(describe(each) for each in inner)
     if isinstance(annotation, type) and issubclass(annotation, config.Settings):
         return "see below"
-    words = {int: "whole number", float: "number", bool: "`true`, `false`", str: "text", type(None): "null"}
-    return words[annotation]
+    words = {
+        dict: "mapping",
+        int: "whole number",
+        float: "number",
+        bool: "`true`, `false`",
+        str: "text",
+        type(None): "null",
+    }
+    return words[origin or annotation]
 
 
 def default(name: str, field: FieldInfo) -> str:
@@ -126,6 +144,8 @@ def default(name: str, field: FieldInfo) -> str:
         return "required"
     if isinstance(value, config.Settings):
         return ""
+    if value == {}:
+        return "`{}`"
     if isinstance(value, (tuple, list)):
         return f"`[{', '.join(map(str, value))}]`"
     words = {None: "null", True: "true", False: "false", "": '""'}
