@@ -188,7 +188,7 @@ def _with_peft_alpha(update: Layer, layer: str, header: Mapping[str, str]) -> La
     rank = update.rank
     if update.alpha is not None or rank is None or update.kind != "lora" or not settings:
         return update
-    alpha = _by_ending(settings.get("alpha_pattern") or {}, path) or settings.get("lora_alpha") or rank
+    alpha = by_ending(settings.get("alpha_pattern") or {}, path) or settings.get("lora_alpha") or rank
     factor = math.sqrt(rank) if settings.get("use_rslora") else 1.0
     return Layer("lora", update.tensors, float(alpha) * factor)
 
@@ -202,7 +202,7 @@ def _settings(header: Mapping[str, str], part: str) -> dict[str, Any]:
     return {key.removeprefix(f"{part}."): value for key, value in every.items() if key.startswith(f"{part}.")}
 
 
-def _by_ending(pattern: Mapping[str, float], layer: str) -> float | None:
+def by_ending(pattern: Mapping[str, float], layer: str) -> float | None:
     """Look a layer up as peft does: a key is the end of its name."""
     found = [value for key, value in pattern.items() if re.fullmatch(rf"(.*\.)?({key})", layer)]
     return found[0] if found else None
