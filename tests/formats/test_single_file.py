@@ -8,8 +8,8 @@ import architectures
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_files import XL, tiny_clip, tiny_sd3, tiny_unet
 from tiny import make_tokenizer
+from tiny_parts import XL, tiny_clip, tiny_sd3, tiny_unet
 
 from brushwork.errors import ModelError
 from brushwork.exports import whole
@@ -26,10 +26,10 @@ def make_xl() -> Any:
     return StableDiffusionXLPipeline(
         vae=AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, sample_size=32),
         text_encoder=tiny_clip(),
-        text_encoder_2=tiny_clip(projected=True),
+        text_encoder_2=tiny_clip(projected=True, width=24),  # another width: by that diffusers tells them apart
         tokenizer=make_tokenizer(),
         tokenizer_2=make_tokenizer(),
-        unet=tiny_unet(cross_attention_dim=32, **XL),
+        unet=tiny_unet(cross_attention_dim=40, **XL),
         scheduler=EulerDiscreteScheduler(),
     )
 
