@@ -41,8 +41,7 @@ def payload(kind: str, canary: Path) -> bytes:
         "newobj": _function("subprocess", "Popen") + b"(](" + _text("touch") + _text(str(canary)) + b"et\x81",
         "newobj_ex": _function("subprocess", "Popen") + b")}" + _text("args") + _text(command) + b"s\x92",
         "extension": b"\x82\x01" + arguments + b"R",
-        "nested": _function("builtins", "getattr") + b"(" + _function("os", "path") + _text("os") + b"tR"
-        + _function("functools", "reduce") + b"(" + system + b"(" + _text(command) + b"ttR" + b"\x86",
+        "nested": _function("functools", "partial") + b"(" + system + _text(command) + b"tR)R",
         "persistent": b"(" + _text("storage") + system + _text("0") + _text("cpu") + b"K\x01tQ",
         "rebuild": _function("torch._tensor", "_rebuild_from_type_v2")
         + b"(" + system + b"c__builtin__\nobject\n" + arguments + b"}t" + b"R",
