@@ -10,7 +10,7 @@ import click
 from brushwork.cli import json_option, print_json
 
 HEADINGS = {
-    "repaired": "read as",
+    "repaired": "repaired",
     "ignored_there": "no effect there",
     "missing_here": "none here",
     "differs": "differs here",
@@ -45,7 +45,7 @@ def from_command(text: str, out: Path | None, variables: tuple[str, ...], as_jso
     found = translate(sys.stdin.read() if text == "-" else text, {name: value for name, _, value in pairs})
     if out is not None:
         with replacing(out) as temporary:
-            temporary.write_text(found.yaml.replace("RECIPE.yaml", str(out)), "utf-8")
+            temporary.write_text(found.text(str(out)), "utf-8")
     for name, heading in HEADINGS.items():
         for line in getattr(found, name):
             click.echo(f"{heading}: {line}", err=True)

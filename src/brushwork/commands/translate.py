@@ -10,6 +10,8 @@ script's. The script's own defaults are written out, as brushwork's are others.
 
 from __future__ import annotations
 
+import shlex
+import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from brushwork.commands.reading import Command
 
+WIDTH = 110
 METHODS = {
     "train_text_to_image.py": "full",
     "train_text_to_image_lora.py": "lora",
@@ -51,10 +54,16 @@ class Translation:
     @property
     def yaml(self) -> str:
         """The recipe's file; its first line is the command that runs it."""
-        head = [f"# brushwork train RECIPE.yaml --out {self.out}", "#", f"# From a command of diffusers' {self.script}."]
-        head += [f"# To fill in: {each}" for each in self.to_fill_in]
-        head += [f"# Differs: {each}" for each in self.differs]
-        return "\n".join(head) + "\n\n" + yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True, width=110)
+        return self.text("RECIPE.yaml")
+
+    def text(self, path: str) -> str:
+        """The recipe's file as it lies at a path."""
+        head = [f"# brushwork train {shlex.quote(path)} --out {shlex.quote(self.out)}", "#"]
+        told = [f"From a command of diffusers' {self.script}."]
+        told += [f"To fill in: {each}" for each in self.to_fill_in] + [f"Differs: {each}" for each in self.differs]
+        for each in told:
+            head += textwrap.wrap(each, WIDTH, initial_indent="# ", subsequent_indent="#   ")
+        return "\n".join(head) + "\n\n" + yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True, width=WIDTH)
 
     def as_json(self) -> dict[str, Any]:
         """The same for programs."""
