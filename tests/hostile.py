@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-KINDS = ("reduce", "global", "build", "inst", "obj", "newobj", "newobj_ex", "extension", "nested", "persistent", "rebuild")
+KINDS = (
+    "reduce",
+    "global",
+    "build",
+    "inst",
+    "obj",
+    "newobj",
+    "newobj_ex",
+    "extension",
+    "nested",
+    "persistent",
+    "rebuild",
+)
 
 
 def _text(value: str) -> bytes:

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from typing_extensions import Self
+
 
 class Hub:
     """Remembers what was uploaded, and with which token."""
 
-    def __init__(self, *, token: str = "hf_right") -> None:
+    def __init__(self, *, token: str = "hf_right") -> None:  # noqa: S107  (made up)
         self.token = token
         self.created: list[dict[str, Any]] = []
         self.files: dict[str, dict[str, bytes]] = {}
@@ -33,10 +35,10 @@ class Hub:
             def log_message(self, *_: object) -> None:
                 pass
 
-            def do_POST(self) -> None:  # noqa: N802  (http.server's name)
+            def do_POST(self) -> None:
                 hub.answer(self, self.rfile.read(int(self.headers.get("Content-Length") or 0)))
 
-            def do_PUT(self) -> None:  # noqa: N802  (http.server's name)
+            def do_PUT(self) -> None:
                 data = self.rfile.read(int(self.headers["Content-Length"]))
                 hub.large[hashlib.sha256(data).hexdigest()] = data
                 hub.reply(self, {})
@@ -44,11 +46,13 @@ class Hub:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.endpoint = f"http://127.0.0.1:{self.server.server_port}"
 
-    def __enter__(self) -> Hub:
+    def __enter__(self) -> Self:
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.server.shutdown()
         self.server.server_close()
 

@@ -278,7 +278,10 @@ def renamed(old: str, new: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
         (renamed("lora_B", "lora_top"), "belong to no LoRA layer"),
         (renamed("lora", "delta"), "holds no LoRA; it holds"),
         (lambda tensors: dict(list(tensors.items())[1:]), "belong to no LoRA layer"),
-        (lambda tensors: tensors | {"unet.x.hada_w1_a": next(iter(tensors.values())).clone()}, "belong to no LoRA layer: unet.x"),
+        (
+            lambda tensors: tensors | {"unet.x.hada_w1_a": next(iter(tensors.values())).clone()},
+            "belong to no LoRA layer: unet.x",
+        ),
         (lambda tensors: tensors | {"lora_unet_x.dora_scale": next(iter(tensors.values())).clone()}, "is a DoRA"),
         (lambda tensors: tensors | {"extra": next(iter(tensors.values())).clone()}, "belong to no LoRA layer: extra"),
     ],

@@ -5,8 +5,8 @@
 
 The update of a layer is ``weight * alpha / rank * B A`` (arXiv:2106.09685). Alpha comes from kohya's ``.alpha`` tensors
 or from the header that peft writes; without either it is the rank. DoRA's magnitudes (arXiv:2402.09353) are read in
-peft's form. Which names are understood: ``brushwork.formats.reading``. LoHa, LoKr and OFT of our own lie in the files of
-``brushwork.peft_files``; others' LoHa and LoKr are merged into the base's weights like those.
+peft's form. Which names are understood: ``brushwork.formats.reading``. LoHa, LoKr and OFT of our own lie in the files
+of ``brushwork.peft_files``; others' LoHa and LoKr are merged into the base's weights like those.
 """
 
 from __future__ import annotations

@@ -144,9 +144,7 @@ def test_half_precision_is_written_and_proved(tiny_sd: Path, style: Path, tmp_pa
 
 @pytest.mark.parametrize("target", ["kohya", "comfyui"])
 @pytest.mark.parametrize("kind", ["loha", "lokr"])
-def test_loha_and_lokr_are_written_as_lycoris_reads_them(
-    kind: str, target: str, tiny_sd: Path, tmp_path: Path
-) -> None:
+def test_loha_and_lokr_are_written_as_lycoris_reads_them(kind: str, target: str, tiny_sd: Path, tmp_path: Path) -> None:
     file = make_lora(tiny_sd, tmp_path / "run", kind=kind, rank=2, alpha=3)
     out = tmp_path / "mine.safetensors"
     written = write(f"{tiny_sd}+{file}@0.5", target, out)
@@ -252,7 +250,7 @@ def test_words_are_written_in_the_layout_that_each_reader_takes(tiny_sd: Path, t
     assert header(written.path)["modelspec.trigger_phrase"] == "<mascot>"
     assert "there called <mascot-2>" in written.what
     pipeline = pipeline_of(tiny_sd)
-    pipeline.load_textual_inversion(str(written.path), token="<other>")
+    pipeline.load_textual_inversion(str(written.path), token="<other>")  # noqa: S106  (a word)
     assert models.open_model(f"{tiny_sd}+{written.path}", device="cpu").adapters[0].name == "<mascot-2>"
 
 

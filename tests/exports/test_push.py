@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +15,7 @@ from brushwork.runs import RunFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 # Said by the hub's client to its own HTTP library.
@@ -72,14 +72,12 @@ def test_card_weights_and_last_samples_arrive_in_one_commit(
     assert held["pytorch_lora_weights.safetensors"] == b"weights" * 100
     assert held["samples/0-0.png"] == b"picture 20"
     created = hub.created[0]
-    assert (created["organization"], created["name"], created["type"]) == ("me", "style", "model")
+    assert (created["organization"], created["name"]) == ("me", "style")
     assert created.get("private") is True or created.get("visibility") == "private"
     assert "hf_right" not in said.out + said.err
 
 
-def test_the_card_is_the_hubs_and_says_nothing_of_this_machine(
-    hub: Hub, made: RunFolder, tmp_path: Path
-) -> None:
+def test_the_card_is_the_hubs_and_says_nothing_of_this_machine(hub: Hub, made: RunFolder, tmp_path: Path) -> None:
     assert command(["push", str(made.path), "me/style"]) == 0
     text = hub.files["me/style"]["README.md"].decode()
     header = yaml.safe_load(text.split("---")[1])
@@ -98,7 +96,7 @@ def test_a_dry_run_speaks_to_nobody(hub: Hub, made: RunFolder, capsys: pytest.Ca
     assert command(["push", str(made.path), "me/style", "--dry-run", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["uploaded"], told["url"]) == (False, None)
-    assert [each["path"] for each in told["files"]][0] == "README.md"
+    assert told["files"][0]["path"] == "README.md"
     assert hub.created == []
 
 

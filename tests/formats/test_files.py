@@ -170,7 +170,9 @@ def by_hand(kind: str, file: Mapping[str, Tensor], shape: tuple[int, ...]) -> Te
         return (file["hada_w1_a"] @ file["hada_w1_b"] * (file["hada_w2_a"] @ file["hada_w2_b"])).reshape(shape)
     if kind == "loha with a core":
         first, second = (
-            torch.einsum("abkl,ao,bi->oikl", file[f"hada_t{n}"].transpose(0, 1), file[f"hada_w{n}_b"], file[f"hada_w{n}_a"])
+            torch.einsum(
+                "abkl,ao,bi->oikl", file[f"hada_t{n}"].transpose(0, 1), file[f"hada_w{n}_b"], file[f"hada_w{n}_a"]
+            )
             for n in (1, 2)
         )
         return (first * second).transpose(0, 1).reshape(shape)
@@ -219,7 +221,7 @@ def test_an_architecture_without_published_names_is_refused() -> None:
 
         sana = SanaTransformer2DModel(num_layers=1)
     layer = Layer("lora", {"down": torch.zeros(2, 2240), "up": torch.zeros(2240, 2)}, 1.0)
-    with pytest.raises(ModelError, match="have no names for .* of a SanaTransformer2DModel"):
+    with pytest.raises(ModelError, match=r"have no names for .* of a SanaTransformer2DModel"):
         writing.write({"transformer.transformer_blocks.0.attn1.to_q": layer}, {"transformer": sana}, "kohya")
 
 

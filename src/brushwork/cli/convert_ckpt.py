@@ -12,7 +12,9 @@ from brushwork.cli import json_option, print_json
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="A .safetensors file, or a pipeline folder.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="A .safetensors file, or a pipeline folder."
+)
 @click.option("--config", help="For a folder: where configs and tokenizer come from, a folder or hub id.")
 @json_option
 def command(file: Path, out: Path, config: str | None, as_json: bool) -> None:

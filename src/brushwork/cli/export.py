@@ -19,9 +19,13 @@ from brushwork.cli import json_option, print_json
     type=click.Choice(["diffusers", "kohya", "comfyui", "single-file"]),
     help="Who is to read it. kohya: sd-scripts, A1111, Forge.",
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="A .safetensors file; a folder for a pipeline.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="A .safetensors file; a folder for a pipeline."
+)
 @click.option("--merge", is_flag=True, help="Put the adapters, with their weights, into the base.")
-@click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), help="The type of the numbers; default: as they are.")
+@click.option(
+    "--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), help="The type of the numbers; default: as they are."
+)
 @click.option("--no-metadata", is_flag=True, help="Say nothing in the file's header about how it was made.")
 @click.option("--device", default="auto", help="Where the proof is drawn: auto, cpu, cuda ...", show_default=True)
 @json_option
@@ -37,8 +41,9 @@ def command(
 ) -> None:
     """Write MODEL (a run, BASE+ADAPTER@0.8, a base) for another program.
 
-    An adapter is written as an adapter, a learnt word as a word. With --merge they go into the base, which is written as
-    a single file or a diffusers folder. What is written is read back: the weights and one picture have to be the same.
+    An adapter is written as an adapter, a learnt word as a word. With --merge they go into the base, which is written
+    as a single file or a diffusers folder. What is written is read back: the weights and one picture have to be the
+    same.
     """
     from brushwork import exports
     from brushwork.exports.orders import Order

@@ -18,8 +18,8 @@ from brushwork.cli import json_option, print_json
 def command(run: Path, repo: str, private: bool, dry_run: bool, as_json: bool) -> None:
     """Upload RUN to OWNER/NAME on the hub, in one commit. Nothing is ever uploaded without this command.
 
-    The token comes from HF_TOKEN or `hf auth login`. The card is the run's, with its numbers; folders of this machine are
-    left out of it.
+    The token comes from HF_TOKEN or `hf auth login`. The card is the run's, with its numbers; folders of this machine
+    are left out of it.
     """
     from brushwork import runs
     from brushwork.exports import hub

@@ -172,8 +172,8 @@ def _data(command: Command, tree: dict[str, Any], found: Translation) -> None:
         data["path"] = "PICTURES"
     if command.given.get("with_prior_preservation"):
         found.differs.append(
-            f"--train_batch_size: the script adds a class image to each of the {command.value('train_batch_size')} pictures "
-            f"of a batch; here class images are samples like the others, so for as many seen double it"
+            f"--train_batch_size: the script adds a class image to each of the {command.value('train_batch_size')} "
+            f"pictures of a batch; here class images are samples like the others, so for as many seen double it"
         )
         if "class_prompt" not in data:
             found.to_fill_in.append("data.class_prompt: the script stops without one")
@@ -182,7 +182,9 @@ def _data(command: Command, tree: dict[str, Any], found: Translation) -> None:
     if command.script == "textual_inversion.py":
         data["random_flip"] = True  # the script's own, which no flag switches off
         if not command.value("center_crop"):
-            found.differs.append("--center_crop: without it the script squeezes pictures to a square; here it crops them")
+            found.differs.append(
+                "--center_crop: without it the script squeezes pictures to a square; here it crops them"
+            )
         token = tree["method"]["token"]
         if token != token.lower():
             tree["method"]["token"] = token.lower()
@@ -221,7 +223,9 @@ def _loop(command: Command, tree: dict[str, Any], found: Translation) -> None:
     if reported in TRACKERS:
         train["trackers"] = TRACKERS[reported]
     elif reported is not None:
-        found.missing_here.append(f"--report_to: {reported} is no tracker here; steps.jsonl and the page have the curves")
+        found.missing_here.append(
+            f"--report_to: {reported} is no tracker here; steps.jsonl and the page have the curves"
+        )
 
 
 def _drawing(command: Command, tree: dict[str, Any], found: Translation) -> None:

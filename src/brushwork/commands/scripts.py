@@ -226,4 +226,4 @@ LAUNCHER: Mapping[str, Flag] = {
     "num_machines": ("str", None),
     "num_processes": ("int", 1),
 }
-"""Those of ``accelerate launch`` that go before the script; of them only precision and processes change the training."""
+"""Those of ``accelerate launch`` that go before the script; only precision and processes change the training."""

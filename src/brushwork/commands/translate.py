@@ -78,7 +78,9 @@ def translate(text: str, variables: Mapping[str, str] | None = None) -> Translat
     """
     command = read(text, variables)
     found = Translation(command.script, {}, command.value("output_dir"), repaired=list(command.repaired))
-    found.to_fill_in = [f"${name} is a shell variable that the command does not give; add --set {name}=VALUE" for name in command.unset]
+    found.to_fill_in = [
+        f"${name} is a shell variable that the command does not give; add --set {name}=VALUE" for name in command.unset
+    ]
     tree: dict[str, Any] = {"base": "", "method": {"preset": METHODS[command.script]}, "data": {}}
     tree |= {"objective": {}, "optimizer": {}, "train": {}, "validation": {}, "seed": 0}
     ignored = _ignored(command)
@@ -112,8 +114,4 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
 
 def _ignored(command: Command) -> dict[str, str]:
     """Return the flags that the script does nothing with, as the others are, and why."""
-    return {
-        flag: why
-        for flag, (needs, why) in rules.NEEDS.items()
-        if command.has(flag) and not needs(command)
-    }
+    return {flag: why for flag, (needs, why) in rules.NEEDS.items() if command.has(flag) and not needs(command)}

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 from brushwork import embeddings, models
 from brushwork.errors import ConfigError, ModelError
 from brushwork.exports import adapters, proof, whole, words
-from brushwork.exports.orders import Order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from brushwork.exports.orders import Order
     from brushwork.exports.proof import Proof
     from brushwork.models import ModelSpec
+
 
 @dataclass(frozen=True)
 class Written:
@@ -78,7 +79,9 @@ def export(text: str, order: Order, *, merge: bool = False) -> Iterator[Written]
 
 def _proved(path: Path, what: str, proof_: Proof) -> Written:
     """Return what was written, unless it is not what it should be: then nothing of it stays."""
-    size = sum(each.stat().st_size for each in path.rglob("*") if each.is_file()) if path.is_dir() else path.stat().st_size
+    size = (
+        sum(each.stat().st_size for each in path.rglob("*") if each.is_file()) if path.is_dir() else path.stat().st_size
+    )
     try:
         proof.check(proof_, path)
     except Exception:
@@ -108,7 +111,9 @@ def _check(order: Order, spec: ModelSpec, *, has_adapters: bool, merge: bool, lo
         message = f"export: {spec.text!r} has {loras} adapters, and a file holds one. Export one at a time, or --merge."
         raise ConfigError(message)
     if is_folder and out.suffix == ".safetensors":
-        message = f"--out: a whole model --to diffusers is a folder; {str(out)!r} looks like a file. Leave the ending out."
+        message = (
+            f"--out: a whole model --to diffusers is a folder; {str(out)!r} looks like a file. Leave the ending out."
+        )
         raise ConfigError(message)
     if not is_folder and out.suffix != ".safetensors":
         message = f"--out: {str(out)!r} does not end in .safetensors, which is what is written. Try {out}.safetensors"

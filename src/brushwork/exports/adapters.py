@@ -117,7 +117,7 @@ def _peft_settings(layers: Mapping[str, Layer]) -> dict[str, Any]:
         rank, alpha = next(iter(ranks.values())), next(iter(alphas.values()))
         config = LoraConfig(
             r=rank,
-            lora_alpha=alpha,  # type: ignore[arg-type]  # peft takes fractions
+            lora_alpha=alpha,
             target_modules=sorted(own),
             rank_pattern={path: each for path, each in ranks.items() if each != rank},
             alpha_pattern={path: each for path, each in alphas.items() if each != alpha},
@@ -136,7 +136,9 @@ def _is_json(value: object) -> bool:
     return True
 
 
-def _header(model: LoadedModel, layers: Mapping[str, Layer], order: Order, parts: Mapping[str, nn.Module]) -> dict[str, str]:
+def _header(
+    model: LoadedModel, layers: Mapping[str, Layer], order: Order, parts: Mapping[str, nn.Module]
+) -> dict[str, str]:
     if not order.metadata:
         return {}
     family, first = model.family, next(iter(layers.values()))
@@ -152,9 +154,7 @@ def _header(model: LoadedModel, layers: Mapping[str, Layer], order: Order, parts
     return header | whole.trained(model) | {"ss_network_resolution": str(family.resolution)}
 
 
-def _proof(
-    model: LoadedModel, family: Family, fresh: Family, layers: Mapping[str, Layer], order: Order
-) -> Proof:
+def _proof(model: LoadedModel, family: Family, fresh: Family, layers: Mapping[str, Layer], order: Order) -> Proof:
     """Draw with the model as it was, and with its base and the new file; count and compare the layers."""
     expected = proof.picture(family, proof.PROMPT, model.sampling)
     plain = proof.picture(fresh, proof.PROMPT, model.sampling)
@@ -190,4 +190,5 @@ def _diffusers_finds(pipeline: Any, family: Family, path: Path, count: int) -> b
         )
     except (ValueError, KeyError, IndexError):  # names that its reader does not know
         return False
-    return sum(key.endswith(("lora_A.weight", "lora.down.weight", "_layer.down.weight")) for key in state) == count
+    ends = ("lora_A.weight", "lora.down.weight", "_layer.down.weight")
+    return sum(1 for key in state if key.endswith(ends)) == count

@@ -4,8 +4,8 @@
     for name, size in bundle.sizes: ...
     url = push(bundle, private=True)
 
-The weights lie at the repository's root, where diffusers looks for them. The card says nothing of this machine's folders.
-The token comes from HF_TOKEN or ``hf auth login``; it is never printed or written.
+The weights lie at the repository's root, where diffusers looks for them. The card says nothing of this machine's
+folders. The token comes from HF_TOKEN or ``hf auth login``; it is never printed or written.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def pack(run: RunFolder, repo: str) -> Bundle:
         UserError: The repository's name is none.
     """
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but not marked so
 
     try:
         validate_repo_id(repo)
@@ -63,7 +63,10 @@ def pack(run: RunFolder, repo: str) -> Bundle:
         raise UserError(message)
     weights = sorted(each for each in run.weights.rglob("*") if each.is_file()) if run.weights.is_dir() else []
     if not weights:
-        message = f"push: the run {str(run.path)!r} has no weights yet. Go on with it: brushwork train --resume --out {run.path}"
+        message = (
+            f"push: the run {str(run.path)!r} has no weights yet.\n"
+            f"Go on with it: brushwork train --resume --out {run.path}"
+        )
         raise ModelError(message)
     pictures, prompts = _samples(run)
     files: dict[str, Path | bytes] = {"README.md": _card(run, repo, prompts).encode()}
@@ -87,8 +90,10 @@ def _card(run: RunFolder, repo: str, prompts: dict[str, str]) -> str:
     text, config = card.text(run), run.config
     whole = (run.weights / "model_index.json").is_file()
     name = repo.rsplit("/", 1)[1]
-    theirs = f"brushwork generate {repo}" if whole else (
-        f"hf download {repo} --local-dir {name}\nbrushwork generate {config.base}+{name}"
+    theirs = (
+        f"brushwork generate {repo}"
+        if whole
+        else (f"hf download {repo} --local-dir {name}\nbrushwork generate {config.base}+{name}")
     )
     text = text.replace(f"brushwork generate {run.path.name}", theirs).replace('"weights"', f'"{repo}"')
     fetched = f'hf_hub_download("{repo}", "{peft_files.NAME}")'
@@ -135,7 +140,7 @@ def push(bundle: Bundle, *, private: bool = False) -> str:
         message = "push: HF_HUB_OFFLINE is set, so nothing can be uploaded. Unset it."
         raise UserError(message) from error
     except HfHubHTTPError as error:
-        code = error.response.status_code if error.response is not None else "?"
+        code = error.response.status_code
         why = error.server_message or str(error).splitlines()[0]
         message = f"push: the hub refused ({code}): {why}\nMay this token write to {bundle.repo}?"
         raise RunFailed(message) from error
@@ -148,7 +153,7 @@ def push(bundle: Bundle, *, private: bool = False) -> str:
 
 def _unreachable() -> type[Exception]:
     """Return what the hub's client raises without a network; which library it uses is its own affair."""
-    from huggingface_hub.utils import get_session
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # public, but not marked so
 
     library = importlib.import_module(type(get_session()).__module__.partition(".")[0])
     unreachable: type[Exception] = library.HTTPError

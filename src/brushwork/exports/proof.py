@@ -1,8 +1,8 @@
 """The proof that a file is what it should be: read back, the weights change by as much, and a picture is the same.
 
-    before = picture(model.family, "a drawing")
-    ...
-    Proof("diffusers", layers=128, delta=0.0, picture=difference(before, picture(again, "a drawing")))
+before = picture(model.family, "a drawing")
+...
+Proof("diffusers", layers=128, delta=0.0, picture=difference(before, picture(again, "a drawing")))
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Proof:
         same = "the same" if self.delta == 0 else f"the same within {self.delta:.1e}"
         drawn = "the same picture" if self.picture == 0 else f"the same picture within {self.picture:g}/255"
         nothing = " It changes nothing of that picture." if self.effect == 0 else ""
-        return f"Read back by {self.reader}: {self.tensors} weights {same}, {drawn}.{nothing}"
+        return f"Read back by {self.reader}: weights {same} ({self.tensors} compared), {drawn}.{nothing}"
 
 
 def check(proof: Proof, path: Path) -> None:
@@ -76,7 +76,11 @@ def picture(family: Family, prompt: str, wanted: Sampling | None = None) -> NDAr
 
     settings: dict[str, Any] = {"steps": STEPS, "sampler": "DDIM"}
     if wanted is not None:
-        settings = {"steps": min(STEPS, wanted.steps), "sampler": wanted.sampler, "guidance_scale": wanted.guidance_scale}
+        settings = {
+            "steps": min(STEPS, wanted.steps),
+            "sampler": wanted.sampler,
+            "guidance_scale": wanted.guidance_scale,
+        }
     (drawn,) = generate.draw(family, [generate.Request(prompt, **settings)])
     return np.asarray(drawn.image, np.float64)
 

@@ -1,6 +1,6 @@
 """A whole model, its adapters merged into it: a diffusers folder, or a single file.
 
-    what, proof = write(model, Order("single-file", Path("mine.safetensors")))
+what, proof = write(model, Order("single-file", Path("mine.safetensors")))
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def write(model: LoadedModel, order: Order) -> tuple[str, Proof]:
     else:
         family.save(out)
     with tempfile.TemporaryDirectory() as configs:
-        source = {}
+        source: dict[str, Any] = {}
         if out.is_file():
             save_configs(family.pipeline(), Path(configs))
             source = {"config": configs}

@@ -31,7 +31,9 @@ def write(model: LoadedModel, path: Path, order: Order, out: Path) -> tuple[str,
     else:
         (values,) = rows.values()
         tensors = {word if order.target == "diffusers" else "emb_params": values}
-    tensors = {key: values.detach().to(order.torch_dtype or torch.float32).contiguous() for key, values in tensors.items()}
+    tensors = {
+        key: values.detach().to(order.torch_dtype or torch.float32).contiguous() for key, values in tensors.items()
+    }
     header = whole.described(model, order.target, out, adapter="textual-inversion", trigger=word)
     headers.save(tensors, out, header if order.metadata else {}, hashed=order.metadata)
     named, back = embeddings.read(out)
@@ -46,4 +48,6 @@ def write(model: LoadedModel, path: Path, order: Order, out: Path) -> tuple[str,
     if named != word:
         what += f", there called {named}"
     difference = proof.difference(expected, drawn)
-    return what, Proof("brushwork", len(rows), worst / size if size else worst, difference, -1, proof.type_name(order.torch_dtype))
+    return what, Proof(
+        "brushwork", len(rows), worst / size if size else worst, difference, -1, proof.type_name(order.torch_dtype)
+    )

@@ -9,6 +9,7 @@ columns, and zeros elsewhere: the product then is exactly theirs, stacked.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from brushwork.formats.layers import Layer
@@ -77,7 +78,7 @@ def _blocks(used: Sequence[Sequence[int]], rank: int) -> list[tuple[int, int]]:
             return blocks
     spans = [(columns[0], columns[-1] + 1) if columns else (0, 0) for columns in used]
     ordered = [span for span in spans if span[1]]
-    if all(left[1] <= right[0] for left, right in zip(ordered, ordered[1:], strict=False)):
+    if all(left[1] <= right[0] for left, right in itertools.pairwise(ordered)):
         return spans
     return [(0, rank)] * len(used)
 

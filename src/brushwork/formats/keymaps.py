@@ -4,8 +4,9 @@
     names.places[0].written["kohya"]                # lora_unet_down_blocks_0_attentions_0_proj_in
     names.spelled["unet.conv_in"]                   # the place that a key with this beginning belongs to
 
-kohya's sd-scripts join a layer's path with underscores: diffusers' path for Stable Diffusion 1 and 2, the original code's
-for XL, 3 and FLUX.1. ComfyUI reads the same for UNets, and ``diffusion_model.`` with the original path for transformers.
+kohya's sd-scripts join a layer's path with underscores: diffusers' path for Stable Diffusion 1 and 2, the original
+code's for XL, 3 and FLUX.1. ComfyUI reads the same for UNets, and ``diffusion_model.`` with the original path for
+transformers.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ MATRICES = (2, 4, 5)
 
 @dataclass(frozen=True)
 class Place:
-    """A layer as a file has it: the layers here whose rows it stacks, as ``part.path``, and its name for each target."""
+    """A layer as a file has it: the layers here whose rows it stacks, as ``part.path``, and its names by target."""
 
     layers: tuple[str, ...]
     rows: tuple[int, ...]
@@ -43,7 +44,7 @@ class KeyMap:
         self.places: list[Place] = []
         self.spelled: dict[str, Place] = {}
         self.shapes = {
-            f"{part}.{path}": tuple(module.weight.shape)  # type: ignore[union-attr]
+            f"{part}.{path}": tuple(module.weight.shape)
             for part, each in parts.items()
             for path, module in adaptable(each)
         }
@@ -109,7 +110,7 @@ class KeyMap:
             self._add(place, generic, f"lora_te{number}_{flat}", *_diffusers(part, path), *_diffusers(part, named))
 
 
-def adaptable(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def adaptable(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """Return the layers that may carry an adapter, also where another adapter lies around them already."""
     inside: tuple[str, ...] = ()
     for path, each in module.named_modules():

@@ -1,6 +1,6 @@
 """The names that diffusers' UNet, VAE and CLIP have in the original code of Stable Diffusion 1, 2 and XL.
 
-    unet = unet_names(family.denoiser)                  # {"down_blocks.0.resnets.0.conv1": "input_blocks.1.0.in_layers.2"}
+    unet = unet_names(family.denoiser)      # {"down_blocks.0.resnets.0.conv1": "input_blocks.1.0.in_layers.2"}
     rename("down_blocks.0.resnets.0.conv1.weight", unet)
 
 CompVis' latent-diffusion and Stability's generative-models number all blocks of one side through; which layers a block

@@ -1,9 +1,9 @@
-"""A whole Stable Diffusion 1, 2 or XL as one file, with the names of the original code: for ``from_single_file`` and UIs.
+"""A whole Stable Diffusion 1, 2 or XL as one file, with the original code's names: for ``from_single_file`` and UIs.
 
     tensors = write({"unet": unet, "vae": vae, "text_encoder": encoder}, prediction="epsilon")
 
-The UNet is ``model.diffusion_model.``, the VAE ``first_stage_model.``. Texts: 1 has OpenAI's CLIP by transformers' names,
-2 has OpenCLIP's, XL both.
+The UNet is ``model.diffusion_model.``, the VAE ``first_stage_model.``. Texts: 1 has OpenAI's CLIP by transformers'
+names, 2 has OpenCLIP's, XL both.
 """
 
 from __future__ import annotations

@@ -65,18 +65,22 @@ def recognise(path: Path) -> str:
         head = file.read(512)
     if not head:
         return "empty"
-    text = head.lstrip().lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+    return _by_magic(head) or _by_layout(head, path.stat().st_size)
+
+
+def _by_magic(head: bytes) -> str | None:
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         return "html"
-    for magic, kind in KNOWN:
-        if head.startswith(magic):
-            return kind
+    return next((kind for magic, kind in KNOWN if head.startswith(magic)), None)
+
+
+def _by_layout(head: bytes, size: int) -> str:
     length = int.from_bytes(head[:8], "little")
-    if head[8:9] == b"{" and 2 <= length <= path.stat().st_size - 8:  # noqa: PLR2004  (the shortest JSON object)
+    if head[8:9] == b"{" and 2 <= length <= size - 8:  # noqa: PLR2004  (the shortest JSON object)
         return "safetensors"
     if head[257:262] == b"ustar":
         return "tar"
-    if text.startswith((b"{", b"[")):
+    if head.lstrip().startswith((b"{", b"[")):
         return "json"
     return "legacy" if head[:1] in b"(]}c" else "unknown"
 
@@ -185,7 +189,7 @@ def _cut(dtype: str, count: int, data: memoryview, name: str) -> Storage:
 
 
 def _legacy(mapped: memoryview) -> Any:
-    """Read four pickles, then the numbers: a length, and so many numbers, for each storage in the order of the fourth."""
+    """Read five pickles, then the numbers: for each storage, in the order of the fifth, a length and so many."""
     file = _View(mapped)
     none: Any = None
     if follow(file, lambda _: none) != MAGIC or follow(file, lambda _: none) != PROTOCOL:  # type: ignore[arg-type]

@@ -119,4 +119,5 @@ def _taken_out(source: Path, out: Path) -> Report:
     if "refused" in answer:
         message = f"convert-ckpt: {str(source)!r} was not converted: {answer['refused']}."
         raise ModelError(message)
-    return Report(**{key: tuple(value) if isinstance(value, list) else value for key, value in answer.items()})
+    dropped, called = (tuple(answer.pop(key)) for key in ("dropped", "called"))
+    return Report(dropped=dropped, called=called, **answer)

@@ -1,7 +1,7 @@
 """Tensors out of the notes that ``machine`` leaves: which call would have made one, and of which numbers.
 
-    found = collect(tree)
-    found.tensors["model.diffusion_model.out.2.bias"].shape, found.dropped, found.called
+found = collect(tree)
+found.tensors["model.diffusion_model.out.2.bias"].shape, found.dropped, found.called
 """
 
 from __future__ import annotations
@@ -63,8 +63,10 @@ class Picture:
                 row = bytearray(count * item)
                 for byte in range(item):  # each byte of the numbers at once: slices are fast, loops are not
                     last = (start + (count - 1) * step) * item + byte + 1
-                    row[byte::item] = bytes(data[start * item + byte : last : step * item]) if step else (
-                        bytes(data[start * item + byte : start * item + byte + 1]) * count
+                    row[byte::item] = (
+                        bytes(data[start * item + byte : last : step * item])
+                        if step
+                        else (bytes(data[start * item + byte : start * item + byte + 1]) * count)
                     )
                 yield bytes(row)
 
@@ -227,7 +229,7 @@ def _told(found: Found, left: Counter[str], calls: Counter[str], tree: Any) -> F
 
 
 def _calls_in(tree: Any, calls: Counter[str]) -> None:
-    """Count the functions that the file names besides torch's own; each object once, however often it is referred to."""
+    """Count the functions that the file names besides torch's own; each object once, however often it is there."""
     seen: set[int] = set()
     waiting: list[Any] = [tree]
     while waiting:

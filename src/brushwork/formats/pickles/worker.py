@@ -13,18 +13,19 @@ import json
 import os
 import struct
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from brushwork.formats.pickles import containers, tensors
 from brushwork.formats.pickles.machine import Refused
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from brushwork.formats.pickles.tensors import Picture
 
 NEW_NETWORK, NEW_USER = 0x40000000, 0x10000000  # CLONE_NEWNET, CLONE_NEWUSER
 CODECS = ("ascii", "latin-1", "utf-8", "cp437", "raw-unicode-escape", "unicode-escape")
-"""What texts in pickles and zips are written in. Python loads a codec when it is first used, which would be too late."""
+"""What texts in pickles and zips are written in. Python loads a codec at its first use, which would be too late."""
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
 FORBIDDEN = (
     "import", "exec", "compile", "socket.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn",
@@ -68,7 +69,7 @@ def _limit(limits: dict[str, int]) -> None:
 
 
 def _leave_the_network() -> None:
-    """Move to a network of our own, which has nobody in it; where the system forbids that, the audit below has to do."""
+    """Move to a network of our own, which has nobody in it; where the system forbids that, the audit has to do."""
     import ctypes
 
     if sys.platform == "linux":
@@ -121,17 +122,16 @@ def _write(named: dict[str, Picture], out: Path) -> int:
     order = sorted(named, key=lambda key: (-containers.ITEM_SIZES[named[key].dtype], key))
     for key in order:
         picture = named[key]
-        header[key] = {"dtype": picture.dtype, "shape": list(picture.shape), "data_offsets": [place, place + picture.size]}
+        header[key] = {
+            "dtype": picture.dtype,
+            "shape": list(picture.shape),
+            "data_offsets": [place, place + picture.size],
+        }
         place += picture.size
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with out.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for key in order:
-            _write_one(named[key], file)
+            file.writelines(named[key].pieces())
     return 8 + len(text) + place
-
-
-def _write_one(picture: Picture, file: BinaryIO) -> None:
-    for piece in picture.pieces():
-        file.write(piece)
