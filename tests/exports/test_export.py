@@ -133,6 +133,25 @@ def test_the_header_says_what_other_programs_look_for(tiny_sd: Path, style: Path
     assert (peft["unet.r"], peft["unet.lora_alpha"]) == (2, 6)
 
 
+def test_how_an_adapter_is_to_be_drawn_goes_with_it(tiny_sd: Path, style: Path, tmp_path: Path) -> None:
+    from brushwork import sampling
+    from brushwork.checkpoints import add_to_header
+
+    few = tmp_path / "few.safetensors"
+    few.write_bytes(style.read_bytes())
+    told = {"sampler": "LCM", "steps": 2, "guidance_scale": 1.0}
+    add_to_header(few, {sampling.HEADER: json.dumps(told)})
+    write(f"{tiny_sd}+{few}", "kohya", tmp_path / "mine.safetensors")
+    assert str(sampling.read(header(tmp_path / "mine.safetensors"))) == "LCM, 2 steps, guidance 1"
+
+
+def test_a_single_file_of_1_that_predicts_v_comes_with_a_warning(
+    tiny_sd_v: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(str(tiny_sd_v), "single-file", tmp_path / "mine.safetensors")
+    assert "tell them: v_prediction" in capsys.readouterr().err
+
+
 def test_half_precision_is_written_and_proved(tiny_sd: Path, style: Path, tmp_path: Path) -> None:
     out = tmp_path / "half.safetensors"
     written = write(f"{tiny_sd}+{style}", "kohya", out, dtype="fp16")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from brushwork import adapters, peft_files
+from brushwork import adapters, peft_files, sampling
 from brushwork.errors import ModelError
 from brushwork.exports import orders, proof, whole
 from brushwork.exports.proof import Proof
@@ -45,7 +45,7 @@ def write(model: LoadedModel, path: Path, weight: float, order: Order) -> tuple[
         layers = {key: each.scaled(weight) for key, each in layers.items()}
     if order.torch_dtype is not None:
         layers = {key: each.to(order.torch_dtype) for key, each in layers.items()}
-    described = _header(model, layers, order, parts)
+    described = _header(model, layers, order, parts) | _kept(path, order)
     if order.target == "diffusers":
         tensors, peft = _for_diffusers(layers, metadata=order.metadata)
         described |= peft
@@ -126,6 +126,12 @@ def _peft_settings(layers: Mapping[str, Layer]) -> dict[str, Any]:
         config |= {"base_model_name_or_path": None, "target_modules": sorted(own)}
         settings |= {f"{part}.{name}": value for name, value in config.items() if _is_json(value)}
     return settings
+
+
+def _kept(path: Path, order: Order) -> dict[str, str]:
+    """Return what an adapter says about how it is to be drawn (LCM: in four steps)."""
+    said, _ = adapters.read_header(path, path.stem)
+    return {sampling.HEADER: said[sampling.HEADER]} if order.metadata and sampling.HEADER in said else {}
 
 
 def _is_json(value: object) -> bool:

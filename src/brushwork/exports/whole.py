@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brushwork import adapters, families, models, peft_files
+from brushwork import adapters, families, models, peft_files, progress
 from brushwork.devices import resolve_device
 from brushwork.exports import proof
 from brushwork.exports.proof import Proof
@@ -32,8 +32,8 @@ def write(model: LoadedModel, order: Order) -> tuple[str, Proof]:
         ModelError: It has no form as a single file.
     """
     family, target, out, dtype = model.family, order.target, order.out, order.torch_dtype
-    if target == "single-file":
-        single_file.version(modules(family))
+    if target == "single-file" and single_file.version(modules(family)) == "sd1" and family.prediction != "epsilon":
+        progress.note(f"programs take a Stable Diffusion 1 for one that predicts noise; tell them: {family.prediction}")
     expected = proof.picture(family, proof.PROMPT, model.sampling)
     merge(family)
     every = modules(family)
