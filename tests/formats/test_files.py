@@ -61,6 +61,23 @@ def test_written_and_read_back_it_is_the_same_to_the_last_bit(name: str, target:
     assert all(torch.equal(tensors[key], fused_again[key]) for key in tensors)
 
 
+@pytest.mark.parametrize(
+    "form",
+    ["{layer}.lora_{AB}.weight", "{layer}.lora.{down_up}.weight", "base_model.model.{layer}.lora_{AB}.default.weight"],
+)
+@pytest.mark.parametrize("name", PARTS)
+def test_the_forms_of_diffusers_and_peft_are_read(name: str, form: str) -> None:
+    parts = PARTS[name]()
+    layers = make_layers(parts, alpha=2.0)
+    tensors = {}
+    for key, layer in layers.items():
+        tensors[form.format(layer=key, AB="A", down_up="down")] = layer.tensors["down"]
+        tensors[form.format(layer=key, AB="B", down_up="up")] = layer.tensors["up"]
+    back = reading.read(tensors, {}, parts, "style")
+    assert back.keys() == layers.keys()
+    assert all(torch.equal(back[key].tensors["up"], layer.tensors["up"]) for key, layer in layers.items())
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_each_part_of_a_fused_layer_may_be_missing_or_of_another_rank(target: writing.Target) -> None:
     parts = PARTS["flux"]()

@@ -165,7 +165,7 @@ def _proof(model: LoadedModel, family: Family, fresh: Family, layers: Mapping[st
     expected = proof.picture(family, proof.PROMPT, model.sampling)
     plain = proof.picture(fresh, proof.PROMPT, model.sampling)
     back = read_layers(order.out, adapters.parts_of(fresh))
-    reader = _attach(fresh, order.out, layers)
+    reader = _attach(fresh, order.out, layers, order.target)
     drawn = proof.picture(fresh, proof.PROMPT, model.sampling)
     return Proof(
         reader,
@@ -177,24 +177,27 @@ def _proof(model: LoadedModel, family: Family, fresh: Family, layers: Mapping[st
     )
 
 
-def _attach(family: Family, path: Path, layers: Mapping[str, Layer]) -> str:
+def _attach(family: Family, path: Path, layers: Mapping[str, Layer], target: str) -> str:
     """Put a file on a base: by diffusers where it finds every layer, else by our own reader; say by which."""
     pipeline = family.pipeline()
-    if _diffusers_finds(pipeline, family, path, len(layers)):
+    if _diffusers_finds(pipeline, family, path, len(layers), target):
         pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
         return "diffusers"
     adapters.attach(family, path, path.stem, 1.0)
     return "brushwork"
 
 
-def _diffusers_finds(pipeline: Any, family: Family, path: Path, count: int) -> bool:
-    if not hasattr(pipeline, "lora_state_dict") or family.denoiser_name != "unet":
+def _diffusers_finds(pipeline: Any, family: Family, path: Path, count: int, target: str) -> bool:
+    """Return whether diffusers reads as many layers from the file as were written into it."""
+    is_unet = family.denoiser_name == "unet"
+    # Of transformers it reads its own names only, or others' at the sizes that are written into its readers.
+    if not hasattr(pipeline, "lora_state_dict") or not (is_unet or target == "diffusers"):
         return False
+    more = {"unet_config": getattr(family.denoiser, "config", None)} if is_unet else {}
     try:
-        state, *_ = pipeline.lora_state_dict(
-            str(path.parent), weight_name=path.name, unet_config=family.denoiser.config, return_lora_metadata=True
-        )
+        found = pipeline.lora_state_dict(str(path.parent), weight_name=path.name, **more)
     except (ValueError, KeyError, IndexError):  # names that its reader does not know
         return False
+    state = found[0] if isinstance(found, tuple) else found
     ends = ("lora_A.weight", "lora.down.weight", "_layer.down.weight")
     return sum(1 for key in state if key.endswith(ends)) == count
