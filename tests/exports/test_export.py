@@ -336,6 +336,19 @@ def test_a_file_that_says_something_else_is_removed_and_the_command_fails(
         proof.check(proof.Proof("diffusers", 1, 0.0, 40.0, 1.0), out)
 
 
+def test_a_file_that_cannot_even_be_read_is_removed_too(
+    tiny_sd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*_: Any) -> None:
+        message = "no configs"
+        raise ModelError(message)
+
+    monkeypatch.setattr(whole, "save_configs", unreadable)
+    with pytest.raises(ModelError, match="no configs"):
+        write(str(tiny_sd), "single-file", tmp_path / "x.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_configs_without_weights_are_enough_to_open_a_single_file(tiny_sd: Path, tmp_path: Path) -> None:
     family = families.load(str(tiny_sd))
     whole.save_configs(family.pipeline(), tmp_path)

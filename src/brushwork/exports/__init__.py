@@ -8,6 +8,7 @@ MODEL is what ``brushwork.models`` reads. An adapter is exported as an adapter; 
 
 from __future__ import annotations
 
+import functools
 import shutil
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from brushwork.errors import ConfigError, ModelError
 from brushwork.exports import adapters, proof, whole, words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from brushwork.exports.orders import Order
@@ -66,28 +67,28 @@ def export(text: str, order: Order, *, merge: bool = False) -> Iterator[Written]
         raise ModelError(message)
     opened = models.open_model(spec, device=order.device)
     if merge or not files:
-        yield _proved(order.out, *whole.write(opened, order))
+        yield _proved(order.out, lambda: whole.write(opened, order))
         return
     for asked, path in loras:
-        written = adapters.write(opened, path, asked.weight, order)
-        yield _proved(order.out, *written)
+        yield _proved(order.out, functools.partial(adapters.write, opened, path, asked.weight, order))
     for _, path in files:
         if embeddings.recognises(path):
             out = order.out if not loras else order.out.with_name(f"{order.out.stem}-word.safetensors")
-            yield _proved(out, *words.write(opened, path, order, out))
+            yield _proved(out, functools.partial(words.write, opened, path, order, out))
 
 
-def _proved(path: Path, what: str, proof_: Proof) -> Written:
-    """Return what was written, unless it is not what it should be: then nothing of it stays."""
-    size = (
-        sum(each.stat().st_size for each in path.rglob("*") if each.is_file()) if path.is_dir() else path.stat().st_size
-    )
+def _proved(path: Path, write: Callable[[], tuple[str, Proof]]) -> Written:
+    """Write and read back; what is not what it should be, or could not be read, does not stay."""
     try:
-        proof.check(proof_, path)
-    except Exception:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        what, found = write()
+        proof.check(found, path)
+    except BaseException:
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
         raise
-    return Written(path, what, size, proof_)
+    every = path.rglob("*") if path.is_dir() else [path]
+    return Written(path, what, sum(each.stat().st_size for each in every if each.is_file()), found)
 
 
 def _check(order: Order, spec: ModelSpec, *, has_adapters: bool, merge: bool, loras: int) -> None:
