@@ -238,7 +238,7 @@ def test_an_architecture_without_published_names_is_refused() -> None:
 
         sana = SanaTransformer2DModel(num_layers=1)
     layer = Layer("lora", {"down": torch.zeros(2, 2240), "up": torch.zeros(2240, 2)}, 1.0)
-    with pytest.raises(ModelError, match=r"have no names for .* of a SanaTransformer2DModel"):
+    with pytest.raises(ModelError, match=r"no names in sd-scripts.* of a SanaTransformer2DModel"):
         writing.write({"transformer.transformer_blocks.0.attn1.to_q": layer}, {"transformer": sana}, "kohya")
 
 

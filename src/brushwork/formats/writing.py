@@ -51,7 +51,7 @@ def write(layers: Mapping[str, Layer], parts: Mapping[str, nn.Module], target: T
     if left:
         kinds = sorted({type(parts[key.partition(".")[0]]).__name__ for key in left})
         message = (
-            f"export: {LOADERS[target]} have no names for {listing(sorted(left), 2)} of a {', '.join(kinds)}.\n"
+            f"export: there are no names in {LOADERS[target]} for {listing(sorted(left), 2)} of a {', '.join(kinds)}.\n"
             f"Use --to diffusers, which has diffusers' own names, or --merge."
         )
         raise ModelError(message)
