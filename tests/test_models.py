@@ -273,12 +273,15 @@ def renamed(old: str, new: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (renamed("mid_block", "middle"), "only 28 of the 36 layers of 'changed' exist in this base"),
-        (renamed("unet.", "transformer."), "only 4 of the 36 layers"),
+        (renamed("mid_block", "middle"), "28 of 36 layers of 'changed' matched this base; not matched: unet.middle"),
+        (renamed("unet.", "transformer."), "4 of 36 layers"),
         (renamed("lora_B", "lora_top"), "belong to no LoRA layer"),
         (renamed("lora", "delta"), "holds no LoRA; it holds"),
         (lambda tensors: dict(list(tensors.items())[1:]), "belong to no LoRA layer"),
-        (lambda tensors: tensors | {"unet.x.hada_w1_a": next(iter(tensors.values())).clone()}, "is a LoHa"),
+        (
+            lambda tensors: tensors | {"unet.x.hada_w1_a": next(iter(tensors.values())).clone()},
+            "belong to no LoRA layer: unet.x",
+        ),
         (lambda tensors: tensors | {"lora_unet_x.dora_scale": next(iter(tensors.values())).clone()}, "is a DoRA"),
         (lambda tensors: tensors | {"extra": next(iter(tensors.values())).clone()}, "belong to no LoRA layer: extra"),
     ],

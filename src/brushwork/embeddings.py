@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 WEIGHT_NAME = "learned_embeds.safetensors"
 UNNAMED = ("emb_params", "*")
 """Keys that kohya's and A1111's files have instead of the word; the file's name is the word then."""
+PAIR = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}
+"""The keys of a word for both text encoders of Stable Diffusion XL; the file's name is the word."""
 
 
 def tokens(word: str, vectors: int) -> list[str]:
@@ -102,24 +104,35 @@ def _extended(table: nn.Module, rows: nn.Parameter, first: int) -> nn.Module:
 
 
 def recognises(path: Path) -> bool:
-    """Return whether a file holds a single tensor of rows: a word."""
+    """Return whether a file holds a single tensor of rows, or one for each of two text encoders: a word."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
             keys = list(file.keys())
+            if set(keys) == set(PAIR):
+                return True
             return len(keys) == 1 and "lora" not in keys[0] and len(file.get_slice(keys[0]).get_shape()) in (1, 2)
     except (SafetensorError, OSError):
         return False
 
 
-def read(path: Path) -> tuple[str, Tensor]:
-    """Return the word and its rows (n, width): diffusers' file, kohya's ``emb_params``, A1111's, or a bare tensor."""
+def read(path: Path) -> tuple[str, dict[str, Tensor]]:
+    """Return the word and its rows (n, width), by text encoder where the file has two, else by "".
+
+    Read are diffusers' file, kohya's ``emb_params``, ``clip_l`` with ``clip_g``, A1111's, and a bare tensor.
+    """
     from safetensors.torch import load_file
 
-    ((key, values),) = load_file(path).items()
+    held = {
+        key: values if values.ndim == 2 else values[None]  # noqa: PLR2004  (a single row may lack its axis)
+        for key, values in load_file(path).items()
+    }
+    if set(held) == set(PAIR):
+        return path.stem, {PAIR[key]: values for key, values in held.items()}
+    ((key, values),) = held.items()
     word = path.stem if key in UNNAMED or key.startswith("string_to_param") else key
-    return word, values if values.ndim == 2 else values[None]  # noqa: PLR2004  (a single row may lack its axis)
+    return word, {"": values}
 
 
 def attach(family: Family, path: Path, name: str, weight: float = 1.0) -> Adapter:
@@ -131,9 +144,14 @@ def attach(family: Family, path: Path, name: str, weight: float = 1.0) -> Adapte
     if weight != 1:
         message = f"adapter: {name!r} is an embedding, which has no weight. Leave the {weight:g} out."
         raise ModelError(message)
-    word, values = read(path)
-    if len(family.text_encoders) != 1:
-        message = f"adapter: {name!r} has rows for one text encoder; this base has {len(family.text_encoders)}."
+    word, rows = read(path)
+    encoders = list(family.text_encoders)
+    if "" in rows and len(encoders) == 1:
+        rows = {encoders[0]: rows[""]}
+    if set(rows) != set(encoders):
+        here = 1 if "" in rows else len(rows)
+        message = f"adapter: {name!r} has rows for {here} text encoder(s); this base has {len(encoders)}."
         raise ModelError(message)
-    extend(family, next(iter(family.text_encoders)), word, values).requires_grad_(False)  # noqa: FBT003  (torch's own)
-    return Adapter(word, path, weight, 1, weights_hash(path), kind="embedding")
+    for part, values in rows.items():
+        extend(family, part, word, values).requires_grad_(False)  # noqa: FBT003  (torch's own)
+    return Adapter(word, path, weight, len(rows), weights_hash(path), kind="embedding")

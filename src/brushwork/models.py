@@ -149,15 +149,8 @@ def open_model(
 
     spec = parse(text) if isinstance(text, str) else text
     run = as_run(spec.base)
-    asked = spec.adapters
-    base, source = spec.base, {}
-    if run is not None:
-        if _is_pipeline(_artefacts(run)[0]):
-            base = str(run.weights)
-        else:
-            base, source = run.config.base, {"revision": run.config.revision, "config": run.config.base_config}
-            asked = (AdapterSpec(str(run.path)), *asked)
-    files = [_adapter_files(each) for each in asked]  # all of them, before the base takes its time
+    base, source, found = resolve(spec)
+    asked, files = [each for each, _ in found], [paths for _, paths in found]
     family = families.load(base, dtype=dtype, device=resolve_device(device), **source)
     for each in asked:
         if each.weight:
@@ -170,6 +163,23 @@ def open_model(
     name = _name(spec.base if run is not None and not source else base)
     whole = getattr(run.config.objective, "sampling", None) if run is not None and not source else None
     return LoadedModel(spec, name, family, families.describe(base, **source).path, applied, whole)
+
+
+def resolve(spec: ModelSpec) -> tuple[str, dict[str, Any], list[tuple[AdapterSpec, list[Path]]]]:
+    """Return the base of a model, where it comes from, and the files of each adapter, a run's own first.
+
+    Raises:
+        ModelError: An adapter is not there, or a run is not finished.
+    """
+    run = as_run(spec.base)
+    asked, base, source = spec.adapters, spec.base, {}
+    if run is not None:
+        if _is_pipeline(_artefacts(run)[0]):
+            base = str(run.weights)
+        else:
+            base, source = run.config.base, {"revision": run.config.revision, "config": run.config.base_config}
+            asked = (AdapterSpec(str(run.path)), *asked)
+    return base, source, [(each, _adapter_files(each)) for each in asked]
 
 
 def _attach(family: Family, path: Path, asked: AdapterSpec, *, alone: bool) -> Adapter:
@@ -327,7 +337,10 @@ def _adapter_files(spec: AdapterSpec) -> list[Path]:
     if path.is_file() and path.suffix == ".safetensors":
         return [path]
     if path.is_file():
-        message = f"adapter: {spec.text!r} is not a .safetensors file; pickled weights can run code, so they stay shut."
+        message = (
+            f"adapter: {spec.text!r} is not a .safetensors file; pickled weights can run code, so they stay shut.\n"
+            f"Take the tensors out of it: brushwork convert-ckpt {spec.text} --out {path.with_suffix('.safetensors')}"
+        )
         raise ModelError(message)
     known = [str(each.path) for each in runs.find()]
     hint = nearest(spec.text, known)

@@ -109,7 +109,7 @@ def _inject(module: nn.Module, described: dict[str, Any], tensors: dict[str, Ten
     wrong = [key for key in {**ours, **tensors} if key not in ours or key not in tensors]
     wrong += [key for key in ours if key in tensors and ours[key].shape != tensors[key].shape]
     if wrong:
-        _take_out(module, layers)
+        take_out(module, layers)
         message = (
             f"adapter: {name} does not fit: {len(wrong)} of its {len(tensors)} tensors have no place of their shape "
             f"in this base: {listing(wrong, 2)}.\nUse it with the base that it was trained on."
@@ -130,11 +130,12 @@ def _merge(module: nn.Module, layers: Mapping[str, Any], weight: float) -> int:
             if weight != 1:
                 layer.set_scale("default", weight)
             layer.merge()
-    _take_out(module, layers)
+    take_out(module, layers)
     return len(layers) if weight else 0
 
 
-def _take_out(module: Any, layers: Mapping[str, Any]) -> None:
+def take_out(module: Any, layers: Mapping[str, Any]) -> None:
+    """Put the plain layers back in place of peft's, by name, and forget the adapters."""
     for key, layer in layers.items():
         parent, _, name = key.rpartition(".")
         setattr(module.get_submodule(parent), name, layer.get_base_layer())

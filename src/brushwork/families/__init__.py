@@ -105,7 +105,8 @@ def _describe_file(base: str, path: Path, config: str | None) -> Described:
     if path.suffix != ".safetensors":
         message = (
             f"base: {base!r} is not a .safetensors file. Pickled checkpoints can run code when they are opened, so "
-            f"they are not loaded; ask the author for a .safetensors version."
+            f"they are not loaded. Take the tensors out of it: brushwork convert-ckpt {base} "
+            f"--out {path.with_suffix('.safetensors')}"
         )
         raise ModelError(message)
     from safetensors import SafetensorError, safe_open

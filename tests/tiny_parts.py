@@ -1,0 +1,84 @@
+"""Denoisers and text encoders of the real classes with random weights, a few thousand numbers each.
+
+parts = PARTS["sdxl"]()                             # {"unet": ..., "text_encoder": ..., "text_encoder_2": ...}
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+
+def tiny_unet(**changes: Any) -> nn.Module:
+    from diffusers import UNet2DConditionModel
+
+    settings: dict[str, Any] = {
+        "sample_size": 8,
+        "block_out_channels": (8, 16),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+        "layers_per_block": 1,
+        "attention_head_dim": 2,
+        "norm_num_groups": 4,
+        "cross_attention_dim": 16,
+    }
+    module: nn.Module = UNet2DConditionModel(**(settings | changes))
+    return module
+
+
+def tiny_clip(*, projected: bool = False, width: int = 16) -> nn.Module:
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    config = CLIPTextConfig(
+        hidden_size=width, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, projection_dim=width
+    )
+    return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
+
+
+def tiny_flux() -> nn.Module:
+    from diffusers import FluxTransformer2DModel
+
+    module: nn.Module = FluxTransformer2DModel(
+        in_channels=4,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=4,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        pooled_projection_dim=16,
+        axes_dims_rope=(2, 2, 0),
+    )
+    return module
+
+
+def tiny_sd3() -> nn.Module:
+    from diffusers import SD3Transformer2DModel
+
+    module: nn.Module = SD3Transformer2DModel(
+        sample_size=8,
+        num_layers=2,
+        attention_head_dim=4,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        caption_projection_dim=8,
+        pooled_projection_dim=16,
+        dual_attention_layers=(0,),
+    )
+    return module
+
+
+XL = {"addition_embed_type": "text_time", "addition_time_embed_dim": 4, "projection_class_embeddings_input_dim": 40}
+PARTS: dict[str, Callable[[], dict[str, nn.Module]]] = {
+    "sd": lambda: {"unet": tiny_unet(), "text_encoder": tiny_clip()},
+    "sdxl": lambda: {
+        "unet": tiny_unet(**XL),
+        "text_encoder": tiny_clip(),
+        "text_encoder_2": tiny_clip(projected=True),
+    },
+    "flux": lambda: {"transformer": tiny_flux(), "text_encoder": tiny_clip()},
+    "sd3": lambda: {"transformer": tiny_sd3(), "text_encoder": tiny_clip(projected=True)},
+}
