@@ -23,7 +23,7 @@ from brushwork.runs import RunFolder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-COMMANDS = sorted(path.stem.replace("_", "-") for path in Path(cli.__file__).parent.glob("[!_]*.py"))
+COMMANDS = sorted(path.stem.replace("_", "-") for path in Path(cli.__file__).parent.glob("[!_]*"))
 BRUSHWORK = (sys.executable, "-m", "brushwork")
 
 

@@ -5,7 +5,8 @@
 
 A command is a module in this folder (or an entry point in the group ``brushwork.commands``) with a click command named
 ``command``; the file's name is the command's name (``convert_ckpt.py`` is ``convert-ckpt``), the first line of its
-docstring is what ``brushwork --help`` says about it. Modules are imported only when their command is called.
+docstring is what ``brushwork --help`` says about it. Modules are imported only when their command is called. A folder
+(``data/``) is a command whose subcommands are found in the same way.
 
 Conventions that hold for every command:
 
@@ -45,15 +46,19 @@ REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 
 
 class Commands(click.Group):
-    """Finds commands by file name and imports one only when it is called."""
+    """Finds the commands of a package by file name and imports one only when it is called."""
+
+    def __init__(self, *args: Any, package: str = __name__, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.package = package
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
         """Return the names of all commands."""
-        return sorted(_modules())
+        return sorted(_modules(self.package))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  (click's signature)
         """Import and return one command."""
-        module = _modules().get(cmd_name)
+        module = _modules(self.package).get(cmd_name)
         if module is None:
             return None
         command: click.Command = importlib.import_module(module).command
@@ -64,31 +69,35 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that was asked for, or offer the nearest one."""
         name = args[0]
-        if name not in _modules() and not name.startswith("-"):
-            message = f"There is no command {name!r}.{nearest(name, _modules())}"
+        known = _modules(self.package)
+        if name not in known and not name.startswith("-"):
+            message = f"There is no command {name!r}.{nearest(name, known)}"
             raise click.UsageError(message, ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  (click's signature)
         """List the commands with the first line of each module's docstring, read without importing it."""
-        rows = [(name, _summary(module)) for name, module in sorted(_modules().items())]
+        rows = [(name, _summary(module)) for name, module in sorted(_modules(self.package).items())]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
 
 @functools.cache
-def _modules() -> dict[str, str]:
+def _modules(package: str = __name__) -> dict[str, str]:
     """Map each command's name to the module that holds it."""
-    found = importlib.metadata.entry_points(group="brushwork.commands")
-    own = {info.name.replace("_", "-"): f"{__name__}.{info.name}" for info in pkgutil.iter_modules(__path__)}
+    group = f"brushwork.commands{package.removeprefix(__name__)}"
+    found = importlib.metadata.entry_points(group=group)
+    folder = Path(__file__).parent.joinpath(*package.removeprefix(__name__).split("."))
+    modules = pkgutil.iter_modules([str(folder)])
+    own = {info.name.replace("_", "-"): f"{package}.{info.name}" for info in modules}
     return {entry.name: entry.value for entry in found} | own
 
 
 def _summary(module: str) -> str:
     """Return the first line of a module's docstring."""
-    own = Path(__file__).parent / f"{module.removeprefix(f'{__name__}.')}.py"
-    if own.is_file():
-        path = own
+    own = Path(__file__).parent.joinpath(*module.removeprefix(f"{__name__}.").split("."))
+    if own.parent.is_dir() and (own.is_dir() or own.with_suffix(".py").is_file()):
+        path = own / "__init__.py" if own.is_dir() else own.with_suffix(".py")
     else:  # a third party's: finding it imports its package, but not the module
         spec = importlib.util.find_spec(module)
         path = Path(spec.origin) if spec and spec.origin else own

@@ -1,4 +1,4 @@
-"""Make data sets."""
+"""Write preference pairs: draw several pictures of each prompt and rank them by a metric."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from brushwork.cli import json_option, print_json
 
 @click.group()
 def command() -> None:
-    """Make data sets."""
+    """Write preference pairs: draw several pictures of each prompt and rank them by a metric."""
 
 
 @command.command()
@@ -31,7 +31,7 @@ def command() -> None:
 @click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps.", show_default=True)
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The new folder.")
 @json_option
-def pairs(
+def command(
     model: str,
     prompts: tuple[str, ...],
     candidates: int,
