@@ -1,4 +1,4 @@
-"""Pictures with captions: a folder, a table in a folder, a saved data set, or one from the hub.
+"""Pictures with captions: a folder, a table in a folder, WebDataset shards, a saved data set, or one from the hub.
 
 source = Config(path="engravings").build()
 source.verify()                                 # decodes every picture once
@@ -28,8 +28,14 @@ if TYPE_CHECKING:
 
 DATASETS = Path(__file__).parent.parent / "assets" / "datasets"
 
+KNOWN = {"gigant/oldbookillustrations": ("1600px", "info_alt")}
+"""Columns of pictures and captions of data sets on the hub where several could be meant."""
+
 DECODED_AT_MOST = 20_000
 """Up to so many pictures ``verify`` decodes each one; of larger sets it reads the headers only."""
+
+LISTED = 3
+"""So many pictures are named where many are meant."""
 
 AT_ONCE = 256
 """How many pictures are handed to the checking threads at a time."""
@@ -40,7 +46,8 @@ class Config(ImageSettings):
 
     type: Literal["captioned"] = "captioned"
     path: str = Field(
-        min_length=1, description="A folder, a hub id, or the name of an embedded data set, such as engravings."
+        min_length=1,
+        description="A folder, tar shards (shards/{000..007}.tar), a hub id, or an embedded data set, such as engravings.",
     )
     captions: Literal["auto", "metadata", "txt", "caption"] = Field(
         "auto", description="Where a folder's captions are, should it have several kinds; auto: whichever is there."
@@ -158,21 +165,31 @@ def _check_header(row: Row) -> str:
 
 def _caption_problem(rows: Rows) -> str:
     """Say what is wrong with the captions, if anything."""
-    captions = list(rows.captions())
-    bad = [index for index, caption in enumerate(captions) if not caption]
+    bad, same, start = 0, True, None
+    named: list[str] = []
+    for index, caption in enumerate(rows.captions()):
+        start = caption if index == 0 else start
+        same = same and caption == start
+        if not caption:
+            bad += 1
+            named += [rows[index].name] if len(named) <= LISTED else []
     if bad:
-        names = listing(rows[index].name for index in bad)
-        return f"{len(bad)} of {len(captions)} pictures have no caption or an empty one: {names}."
-    if len(captions) > 1 and len(set(captions)) == 1:
-        return f"all {len(captions)} captions are the same: {captions[0]!r}."
+        more = f" and {bad - LISTED} more" if bad > LISTED else ""
+        return f"{bad} of {len(rows)} pictures have no caption or an empty one: {', '.join(named[:LISTED])}{more}."
+    if len(rows) > 1 and same:
+        return f"all {len(rows)} captions are the same: {start!r}."
     return ""
 
 
 def find_rows(config: Config) -> Rows:
     """Choose the reader for a path; the captions are not looked at."""
-    from brushwork.readers import arrow, masks
+    from brushwork.readers import arrow, masks, shards
     from brushwork.readers import folder as folders
 
+    if shards.is_shards(config.path):
+        unread = ("subset", "revision", "image_column", "masks", "mask_column")
+        _refuse(config, f"{config.path} is tar shards", *unread)
+        return shards.read(config.path, config.caption_column)
     folder = find_folder(config.path)
     if folder is None:
         dataset = arrow.load(config.path, config.subset, config.split, config.revision, hint=nearest_data(config.path))
@@ -194,8 +211,9 @@ def find_rows(config: Config) -> Rows:
 def _arrow_rows(dataset: Dataset, config: Config) -> Rows:
     from brushwork.readers import arrow
 
-    columns = (config.image_column, config.caption_column, config.path, config.mask_column)
-    return arrow.rows(dataset, *columns, masks=config.masks)
+    known = KNOWN.get(config.path, (None, None))
+    image, caption = config.image_column or known[0], config.caption_column or known[1]
+    return arrow.rows(dataset, image, caption, config.path, config.mask_column, masks=config.masks)
 
 
 def _refuse(config: Config, because: str, *options: str) -> None:
