@@ -8,9 +8,13 @@ split into micro-batches, and resuming is starting to count elsewhere.
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from brushwork.buckets import Order
 from brushwork.processes import join
 from brushwork.seeds import derive
 
@@ -18,10 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from brushwork.config import Config
-    from brushwork.encoding import Encoder, Pictures
+    from brushwork.encoding import Encoder
+    from brushwork.pictures import Pictures
     from brushwork.values import Conditioning, Sample
 
 
@@ -47,21 +53,30 @@ class Batch:
 class Examples:
     """A map-style torch data set over sample numbers, so that loader workers can decode ahead."""
 
-    def __init__(self, pictures: Pictures, seed: int) -> None:
+    def __init__(self, pictures: Pictures, seed: int, batch: int = 1) -> None:
         self.pictures, self.seed = pictures, seed
         self.data = pictures.data
+        self._buckets: Order | None = None
+        if pictures.shape_of is not None:
+            names = [f"{width}x{height}" for width, height in pictures.shapes]
+            self._buckets = Order(pictures.shape_of[self.data.train], names, batch, seed)
 
     def index(self, position: int) -> int:
         """Return which sample of the source is seen as number ``position``."""
+        if getattr(self.data.source, "streaming", False):
+            return int(self.data.train[0]) + position  # on and on: a stream has its own order
+        if self._buckets:
+            return int(self.data.train[self._buckets(position)])
         epoch, place = divmod(position, len(self.data.train))
-        return self.data.train[self._order(epoch)[place]]
+        return int(self.data.train[self._order(epoch)[place]])
 
     @functools.lru_cache(maxsize=2)  # noqa: B019  (lives as long as the run)
-    def _order(self, epoch: int) -> list[int]:
+    def _order(self, epoch: int) -> NDArray[np.int32]:
         import torch
 
         generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
-        return torch.randperm(len(self.data.train), generator=generator).tolist()
+        order: NDArray[np.int32] = torch.randperm(len(self.data.train), generator=generator).numpy().astype(np.int32)
+        return order
 
     def sample(self, position: int) -> Sample:
         """Return the sample seen as number ``position``."""
@@ -174,8 +189,13 @@ def _masks(masks: Sequence[Tensor | None], device: str) -> Tensor | None:
 
 def held_out_pictures(encoder: Encoder, config: Config) -> list[str]:
     """Return the digest of the picture of each sample that ``held_out_batches`` yields, in its order."""
-    looked_at, slots = encoder.data.held_out[: config.validation.loss_images], config.validation.loss_timesteps
-    return [encoder.data.digests[index] for index in looked_at for _ in range(slots)]
+    slots = config.validation.loss_timesteps
+    return [encoder.data.digests[index] for index in _looked_at(encoder, config) for _ in range(slots)]
+
+
+def _looked_at(encoder: Encoder, config: Config) -> list[int]:
+    """Return the held-out samples that the validation loss looks at, those of one shape together."""
+    return sorted(encoder.data.held_out[: config.validation.loss_images], key=encoder.pictures.size)
 
 
 def held_out_batches(encoder: Encoder, config: Config) -> Iterator[Batch]:
@@ -184,7 +204,7 @@ def held_out_batches(encoder: Encoder, config: Config) -> Iterator[Batch]:
 
     validation, pictures = config.validation, encoder.pictures
     rows = []
-    for index in encoder.data.held_out[: validation.loss_images]:
+    for index in _looked_at(encoder, config):
         sample = encoder.data.source[index]
         means = {prefix: _mean(encoder, index, rejected=side) for prefix, side in pictures.sides.items()}
         mask = pictures.mask(index, flip=False) if "mask" in sample.extra else None
@@ -192,8 +212,7 @@ def held_out_batches(encoder: Encoder, config: Config) -> Iterator[Batch]:
             seed = derive(config.seed, "validation", encoder.data.digests[index], slot)
             noise = torch.randn(means[""].shape, generator=torch.Generator().manual_seed(seed))
             rows.append((sample, means, noise, (slot + 0.5) / validation.loss_timesteps, seed, mask))
-    size = config.train.batch
-    for part in (rows[first : first + size] for first in range(0, len(rows), size)):
+    for part in _parts(rows, config.train.batch):
         captions = [sample.caption for sample, *_ in part]
         latents = {
             prefix: encoder.family.scale_latents(
@@ -213,6 +232,13 @@ def held_out_batches(encoder: Encoder, config: Config) -> Iterator[Batch]:
             mask=_masks([mask for *_, mask in part], encoder.device),
             rejected=latents.get("rejected_"),
         )
+
+
+def _parts(rows: Sequence[Any], size: int) -> Iterator[list[Any]]:
+    """Cut rows of ``held_out_batches`` into parts of at most ``size`` whose latents have one shape."""
+    for _, same in itertools.groupby(rows, key=lambda row: row[2].shape):
+        every = list(same)
+        yield from (every[first : first + size] for first in range(0, len(every), size))
 
 
 def _mean(encoder: Encoder, index: int, *, rejected: bool) -> Tensor:

@@ -8,7 +8,11 @@ The order is the data's own, and the same limit gives the same pictures every ti
 
 from __future__ import annotations
 
+import hashlib
+from array import array
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from brushwork import images
 
@@ -54,6 +58,21 @@ def references(data: PluginSettings, places: Sequence[int], count: int) -> list[
     source: Source = data.build()
     every = spread(getattr(source, "distinct", len(source)), REFERENCES)
     return [_square(source, every[place], data)[1] for place in places] if len(every) == count else []
+
+
+def captions(source: Source, limit: int) -> list[str]:
+    """Return at most ``limit`` different captions, spread evenly over those of a source."""
+    streamed = getattr(source, "streaming", False)
+    places = array("q")
+    seen = array("q")  # eight bytes a caption, where the texts of a large data set would not fit
+    for index in range(source.distinct if streamed else len(source)):  # type: ignore[attr-defined]
+        text = source[index].caption
+        if text:
+            places.append(index)
+            seen.append(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big"))
+    _, firsts = np.unique(np.array(seen), return_index=True)
+    different = np.array(places)[np.sort(firsts)]
+    return [source[int(different[place])].caption for place in spread(len(different), limit)]
 
 
 def spread(count: int, limit: int) -> list[int]:

@@ -6,6 +6,7 @@ recipe.yaml: train.max_train_steps: should be a valid integer (it is 'many')
 
 from __future__ import annotations
 
+import typing
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
@@ -91,6 +92,9 @@ def _inner(model: type[BaseModel], location: tuple[int | str, ...]) -> type[Base
     """Return the settings at a location below ``model``, or None where there is a plain value."""
     inner: Any = model
     for key in location:
+        if isinstance(key, int):  # one of several: tuple[Part, ...]
+            inner = next(iter(typing.get_args(inner)), None)
+            continue
         fields = inner.model_fields if isinstance(inner, type) and issubclass(inner, BaseModel) else {}
         inner = fields[key].annotation if key in fields else None
     return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None

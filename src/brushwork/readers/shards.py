@@ -8,7 +8,7 @@ and a sample costs eight bytes of memory. The caption is the text in ``.txt`` or
 """
 
 # A path is a plain string here, as in brushwork.readers.folder.
-# ruff: noqa: PTH112, PTH113, PTH123, PTH207
+# ruff: noqa: PTH111, PTH112, PTH113, PTH118, PTH119, PTH123, PTH207
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def read(path: str, caption_column: str | None = None) -> ShardRows:
     Raises:
         DataError: A shard is missing or damaged, there are no pictures, or the captions cannot be found.
     """
-    paths = expand(os.path.expanduser(path))  # noqa: PTH111
+    paths = expand(os.path.expanduser(path))
     missing = [each for each in paths if not os.path.isfile(each)]
     if missing:
         message = f"data.path: {len(missing)} of {len(paths)} shards of {path!r} are not there: {listing(missing)}."
@@ -194,7 +194,7 @@ def _members(shard: str, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             while (info := tar.next()) is not None:
-                if info.isfile() and not os.path.basename(info.name).startswith("."):  # noqa: PTH119
+                if info.isfile() and not os.path.basename(info.name).startswith("."):
                     yield info
                 tar.members = []  # type: ignore[attr-defined]  # it would keep every header
             if file.tell() >= os.fstat(file.fileno()).st_size and not _ends(file):

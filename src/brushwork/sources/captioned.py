@@ -7,12 +7,13 @@ source[0].caption
 
 from __future__ import annotations
 
+import functools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from brushwork import progress
 from brushwork.errors import DataError, listing, nearest
@@ -20,11 +21,15 @@ from brushwork.sources import ImageSettings
 from brushwork.values import Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from datasets import Dataset
+    from PIL.Image import Image
+
+    Look = Callable[[str, Image], None]
 
     from brushwork.readers import FileRows, Row, Rows
+    from brushwork.readers.stream import Streamed
 
 DATASETS = Path(__file__).parent.parent / "assets" / "datasets"
 
@@ -47,7 +52,7 @@ class Config(ImageSettings):
     type: Literal["captioned"] = "captioned"
     path: str = Field(
         min_length=1,
-        description="A folder, tar shards (shards/{000..007}.tar), a hub id, or an embedded data set, such as engravings.",
+        description="A folder, tar shards (shards/{000..007}.tar), a hub id, or an embedded data set: engravings.",
     )
     captions: Literal["auto", "metadata", "txt", "caption"] = Field(
         "auto", description="Where a folder's captions are, should it have several kinds; auto: whichever is there."
@@ -65,6 +70,15 @@ class Config(ImageSettings):
     allow_bad_captions: bool = Field(
         default=False, description="Train although captions are missing (then empty), empty, or all the same."
     )
+    streaming: bool = Field(
+        default=False, description="Read a data set of the hub as training goes on, without storing it."
+    )
+    shuffle_buffer: PositiveInt = Field(
+        1000, description="Samples of a stream that are held in memory and shuffled, and as many behind them."
+    )
+    num_samples: PositiveInt | None = Field(
+        None, description="About how many samples a stream has, where it does not say so itself."
+    )
 
     @model_validator(mode="after")
     def _masks_are_wanted(self) -> Config:
@@ -73,12 +87,21 @@ class Config(ImageSettings):
             raise ValueError(message)
         return self
 
-    def build(self) -> Captioned:
+    @model_validator(mode="after")
+    def _streamed(self) -> Config:
+        self._refuse_changed("streaming is false", self.streaming, "shuffle_buffer", "num_samples")
+        unread = ("buckets", "masks", "captions", "bucket_step", "bucket_upscale")
+        self._refuse_changed("streaming is true", not self.streaming, *unread)
+        return self
+
+    def build(self) -> Captioned | Streamed:
         """Find the pictures and check the captions.
 
         Raises:
             DataError: There is no such data set, no picture, or the captions are not as they should be.
         """
+        if self.streaming:
+            return _stream(self)
         rows = find_rows(self)
         if not len(rows):
             message = f"{self.path} has no pictures."
@@ -106,18 +129,18 @@ class Captioned:
 
     def __getitem__(self, index: int) -> Sample:
         row = self.rows[index]
-        # Where the package lies says nothing to anybody: an embedded picture is engravings/000-cat.png.
-        name = row.name.removeprefix(f"{DATASETS}{os.sep}")
         extra = {"mask": row.mask} if self.masked else {}
-        return Sample(name, row.image, row.caption or "", extra=extra, others=row.others)
+        return Sample(_shown(row.name), row.image, row.caption or "", extra=extra, others=row.others)
 
-    def verify(self) -> None:
+    def verify(self, look: Look | None = None) -> None:
         """Read every picture once, with a progress bar; of more than ``DECODED_AT_MOST`` only the headers.
+
+        ``look`` is called with the name and the decoded picture of each, from several threads.
 
         Raises:
             DataError: With the number of broken pictures and the first of them.
         """
-        broken = list(self._broken())
+        broken = list(self._broken(look))
         if broken:
             message = (
                 f"{len(broken)} of {len(self)} pictures cannot be used:\n{listing(broken)}.\n"
@@ -125,8 +148,9 @@ class Captioned:
             )
             raise DataError(message)
 
-    def _broken(self) -> Iterator[str]:
-        check = _check_pixels if len(self) <= DECODED_AT_MOST or self.masked else _check_header
+    def _broken(self, look: Look | None) -> Iterator[str]:
+        decoded = len(self) <= DECODED_AT_MOST or self.masked
+        check = functools.partial(_check_pixels, look=look) if decoded else _check_header
         workers = min(8, os.cpu_count() or 1)
         with progress.bar("checking pictures", len(self)) as advance, ThreadPoolExecutor(workers) as pool:
             for start in range(0, len(self), AT_ONCE):
@@ -137,14 +161,21 @@ class Captioned:
                         yield problem
 
 
-def _check_pixels(row: Row) -> str:
+def _shown(name: str) -> str:
+    """Leave out where the package lies, which says nothing to anybody: engravings/000-cat.png."""
+    return name.removeprefix(f"{DATASETS}{os.sep}")
+
+
+def _check_pixels(row: Row, look: Look | None) -> str:
     from brushwork import images
     from brushwork.readers import masks
 
     try:
-        images.decode(row.image.read(), name=row.name)
+        image = images.decode(row.image.read(), name=row.name)
     except DataError as error:
         return str(error)
+    if look is not None:
+        look(_shown(row.name), image)
     return masks.problem(row)
 
 
@@ -206,6 +237,27 @@ def find_rows(config: Config) -> Rows:
     rows = _from_folder(folder, files, config)
     masks.check(folder, files, beside, wanted=config.masks, in_table=bool(rows.masks))
     return masks.MaskedRows(rows, beside) if beside else rows
+
+
+def _stream(config: Config) -> Streamed:
+    """Open a data set of the hub, or a folder of Parquet files, as a stream."""
+    from brushwork.readers import arrow, shards, stream
+
+    folder = None if shards.is_shards(config.path) else find_folder(config.path)
+    if shards.is_shards(config.path) or (folder and (arrow.is_saved(folder) or not list(folder.rglob("*.parquet")))):
+        message = (
+            f"data.streaming: {config.path} lies here already and is read picture by picture in any case; "
+            f"set data.streaming=false."
+        )
+        raise DataError(message)
+    known = KNOWN.get(config.path, (None, None))
+    asked = stream.Asked(
+        config.path, config.image_column or known[0], config.caption_column or known[1], config.shuffle_buffer,
+        config.num_samples, config.validation_split, config.allow_bad_captions,
+    )  # fmt: skip
+    hint = nearest_data(config.path)
+    path = str(folder or config.path)
+    return stream.Streamed(stream.open_stream(path, config.subset, config.split, config.revision, hint=hint), asked)
 
 
 def _arrow_rows(dataset: Dataset, config: Config) -> Rows:
