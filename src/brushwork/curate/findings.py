@@ -15,14 +15,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from brushwork import buckets
 from brushwork.curate import hashing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from brushwork.curate.looks import Look
@@ -110,9 +109,8 @@ def stored(looks: Sequence[Look]) -> Iterator[Finding]:
 def sizes(looks: Sequence[Look], resolution: int, *, bucketed: bool = False) -> Iterator[Finding]:
     """Find pictures that training would enlarge much or crop much."""
     whole = [look for look in looks if look.width]
-    small = (
-        [each.name for each in whole if ENLARGED * min(each.width, each.height) <= resolution] if not bucketed else []
-    )
+    shorter = {each.name: min(each.width, each.height) for each in whole if not bucketed}
+    small = [name for name, side in shorter.items() if ENLARGED * side <= resolution]
     message = f"{{n}} of {{of}} pictures are enlarged {ENLARGED:g} times or more to reach {resolution} pixels"
     yield from map(_grave, _finding("warning", "small", message, small, len(looks)))
     slightly = [name for name, side in shorter.items() if resolution / ENLARGED < side < resolution]
@@ -121,8 +119,8 @@ def sizes(looks: Sequence[Look], resolution: int, *, bucketed: bool = False) -> 
     square = (resolution, resolution)
     long = [] if bucketed else [e.name for e in whole if buckets.lost((e.width, e.height), square)[0] > CROPPED]
     message = (
-        f"{{n}} of {{of}} pictures lose more than a third of their area to the square that is cropped; "
-        f"data.buckets=true keeps their shape"
+        "{n} of {of} pictures lose more than a third of their area to the square that is cropped; "
+        "data.buckets=true keeps their shape"
     )
     yield from _finding("warning", "cropped", message, long, len(looks))
 
