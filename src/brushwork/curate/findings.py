@@ -34,7 +34,7 @@ SYSTEMATIC, ENOUGH = 0.5, 20
 ENLARGED, CROPPED = 2.0, 1 / 3
 """What is worth a warning: enlarged so many times, or losing so large a share of its area."""
 REPEATED = 0.2
-"""A share of pictures whose caption another one has, too."""
+"""A share of pictures that have one and the same caption."""
 TOKENS = 75
 """What CLIP's text encoders read, without start and end."""
 PIECES = re.compile(r"'(?:s|t|re|ve|m|ll|d)|[^\W\d_]+|\d|(?:[^\w\s]|_)+", re.IGNORECASE)
@@ -135,7 +135,7 @@ def captions(texts: Sequence[str | None], names: Sequence[str], token: str | Non
         yield Finding("error", "same caption", f"all {of} captions are the same: {texts[0]!r}", of, of)
     else:
         again = [name for name, text in zip(names, texts, strict=True) if text and counts[text] > 1]
-        level: Level = "warning" if len(again) > REPEATED * of else "note"
+        level: Level = "warning" if max(counts.values(), default=0) > REPEATED * of else "note"
         yield from _finding(
             level, "repeated caption", "{n} of {of} pictures have a caption that others have too", again, of
         )
@@ -177,7 +177,7 @@ def repeats(looks: Sequence[Look], threshold: int = hashing.THRESHOLD) -> Repeat
     seen: dict[str, int] = {}
     exact: list[tuple[int, int]] = []
     for place, look in enumerate(looks):
-        if look.digest and seen.setdefault(look.digest, place) != place:
+        if not look.error and seen.setdefault(look.digest, place) != place:
             exact.append((place, seen[look.digest]))
     copies = {place for place, _ in exact}
     shown = [place for place, look in enumerate(looks) if comparable(look) and place not in copies]
@@ -207,12 +207,16 @@ def duplicates(looks: Sequence[Look], found: Repeats) -> Iterator[Finding]:
 
 def leaks(train: Sequence[Look], held_out: Sequence[Look]) -> list[tuple[int, int, bool]]:
     """Return (held-out picture, training picture, whether they are the same bytes) of all that are on both sides."""
-    by_digest = {look.digest: place for place, look in reversed(list(enumerate(train))) if look.digest}
+    by_digest = {look.digest: place for place, look in reversed(list(enumerate(train))) if not look.error}
     places = [place for place, look in enumerate(held_out) if comparable(look)]
     table = [place for place, look in enumerate(train) if comparable(look)]
     found = match([held_out[place] for place in places], [train[place] for place in table]).tolist()
     near = {place: table[match_] for place, match_ in zip(places, found, strict=True) if match_ >= 0}
-    exact = {place: by_digest[look.digest] for place, look in enumerate(held_out) if look.digest in by_digest}
+    exact = {
+        place: by_digest[look.digest]
+        for place, look in enumerate(held_out)
+        if look.digest in by_digest and not look.error
+    }
     return [(place, {**near, **exact}[place], place in exact) for place in sorted({*near, *exact})]
 
 

@@ -4,8 +4,8 @@
     warnings = judge(looked, config, data, family)
 
 What ``brushwork data report`` would say is said here, too, as far as it shows without decoding anything twice; a
-finding of level error stops the run unless ``data.allow_findings`` is set. Of more than 20,000 pictures only the headers
-are read, so nothing that needs pixels is found.
+finding of level error stops the run unless ``data.allow_findings`` is set. Of more than 20,000 pictures only the
+headers are read, so nothing that needs pixels is found.
 """
 
 from __future__ import annotations

@@ -77,6 +77,31 @@ def collect(config: captioned.Config) -> Collected:
     return Collected(rows, {role: count for role, count in counts.items() if count}, findings, _licences(folder))
 
 
+def open_rows(
+    path: str,
+    *,
+    split_name: str | None = "train",
+    captions: str | None = "auto",
+    image_column: str | None = None,
+    caption_column: str | None = None,
+) -> tuple[Rows, str]:
+    """Open a data set to be written anew: its rows with their masks, and its folder ("" where it is none).
+
+    Missing captions are no obstacle.
+
+    Raises:
+        DataError: There is no such data set, or no picture in it.
+    """
+    folder = None if shards.is_shards(path) else captioned.find_folder(path)
+    masked = folder is not None and any(each.lower().endswith(masks.ENDING) for each in folders.walk(folder))
+    asked = {"split": split_name, "captions": captions, "image_column": image_column, "caption_column": caption_column}
+    rows = captioned.find_rows(captioned.Config.model_validate({"path": path, "masks": masked, **asked}))
+    if not len(rows):
+        message = f"{path} has no pictures."
+        raise DataError(message)
+    return rows, "" if folder is None else str(folder)
+
+
 def _noted(notes: Sequence[str]) -> list[Finding]:
     return [Finding("warning", "left out", note, 1, 1) for note in notes]
 
