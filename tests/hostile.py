@@ -5,7 +5,6 @@ parts = make(tmp_path / "photos")           # file name -> what is expected of i
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from typing import TYPE_CHECKING
@@ -71,7 +70,7 @@ def make(folder: Path) -> dict[str, str]:
     (folder / "nowhere.jpg").symlink_to(folder / "gone.jpg")
     said["nowhere.jpg"] = "cannot be read"
     (folder / "below").mkdir()
-    os.symlink(folder, folder / "below" / "loop")
+    (folder / "below" / "loop").symlink_to(folder)
     for name in said:
         (folder / name).with_suffix(".txt").write_text(f"a picture called {name[:20]}", "utf-8")
     (folder / "orphan.txt").write_text("of nothing", "utf-8")

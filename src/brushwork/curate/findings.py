@@ -208,15 +208,12 @@ def duplicates(looks: Sequence[Look], found: Repeats) -> Iterator[Finding]:
 def leaks(train: Sequence[Look], held_out: Sequence[Look]) -> list[tuple[int, int, bool]]:
     """Return (held-out picture, training picture, whether they are the same bytes) of all that are on both sides."""
     by_digest = {look.digest: place for place, look in reversed(list(enumerate(train))) if not look.error}
+    held = {place: look.digest for place, look in enumerate(held_out) if not look.error}
     places = [place for place, look in enumerate(held_out) if comparable(look)]
     table = [place for place, look in enumerate(train) if comparable(look)]
     found = match([held_out[place] for place in places], [train[place] for place in table]).tolist()
     near = {place: table[match_] for place, match_ in zip(places, found, strict=True) if match_ >= 0}
-    exact = {
-        place: by_digest[look.digest]
-        for place, look in enumerate(held_out)
-        if look.digest in by_digest and not look.error
-    }
+    exact = {place: by_digest[digest] for place, digest in held.items() if digest in by_digest}
     return [(place, {**near, **exact}[place], place in exact) for place in sorted({*near, *exact})]
 
 

@@ -170,10 +170,10 @@ def write_table(rows: Sequence[dict[str, Any]], path: Path) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        if any(isinstance(row.get("text"), list) for row in rows):  # a column has one type
-            rows = [
-                row | {"text": row["text"] if isinstance(row["text"], list) else [row["text"] or ""]} for row in rows
-            ]
+        texts = [row.get("text") for row in rows]
+        if any(isinstance(text, list) for text in texts):  # a column has one type
+            lists = [text if isinstance(text, list) else [text] if text else [] for text in texts]
+            rows = [row | {"text": each} for row, each in zip(rows, lists, strict=True)]
         pq.write_table(pa.Table.from_pylist(list(rows)), path)
 
 
