@@ -1,6 +1,6 @@
 """Aspect-ratio buckets: pictures of like shape are cropped to one size, and a batch holds pictures of one size.
 
-    fit((3000, 2000), 512, 64)                  # (576, 448): about 512 x 512 pixels, sides multiples of 64
+    fit((3000, 2000), 512, 64)                  # (640, 384): about 512 x 512 pixels, sides multiples of 64
     order = Order(shapes, batch=4, seed=0)
     order(17)                                   # which of the pictures is seen as number 17
 
@@ -56,7 +56,15 @@ def fit(size: Size, resolution: int, step: int, *, upscale: bool = False) -> Siz
     width, height = size
     possible = [each for each in full_sizes(resolution, step) if upscale or (each[0] <= width and each[1] <= height)]
     if possible:
-        return min(possible, key=lambda each: (abs(math.log(each[0] / each[1] * height / width)), -each[0] * each[1]))
+        # Rounded, so that of two equally near ones the larger is taken whichever way the picture lies.
+        return min(
+            possible,
+            key=lambda each: (
+                round(abs(math.log(each[0] / each[1] * height / width)), 9),
+                -each[0] * each[1],
+                max(each),
+            ),
+        )
     sides = [min(side, LONGEST * resolution) // step * step for side in size]
     if min(sides) == 0:
         return 0, 0

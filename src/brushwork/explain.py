@@ -44,7 +44,9 @@ def explain(error: ValidationError, model: type[BaseModel], where: str, prefix: 
         name = ".".join(map(str, place))
         cause = problem.get("ctx", {}).get("error")
         if isinstance(cause, PartError):
-            lines += explain(cause.error, cause.model, where, place)
+            # The keys of some plug-ins stand beside those of the settings around them: data.parts.0.path.
+            beside = getattr(_inner(model, problem["loc"][:-1]), "beside", None)
+            lines += explain(cause.error, cause.model, where, place[:-1] if place[-1] == beside else place)
         elif problem["type"] == "extra_forbidden":
             known = _fields(model, problem["loc"][:-1])
             full = ".".join(map(str, (*prefix, *problem["loc"])))

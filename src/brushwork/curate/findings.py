@@ -177,7 +177,7 @@ def repeats(looks: Sequence[Look], threshold: int = hashing.THRESHOLD) -> Repeat
     seen: dict[str, int] = {}
     exact: list[tuple[int, int]] = []
     for place, look in enumerate(looks):
-        if not look.error and seen.setdefault(look.digest, place) != place:
+        if look.digest and not look.error and seen.setdefault(look.digest, place) != place:
             exact.append((place, seen[look.digest]))
     copies = {place for place, _ in exact}
     shown = [place for place, look in enumerate(looks) if comparable(look) and place not in copies]
@@ -207,8 +207,8 @@ def duplicates(looks: Sequence[Look], found: Repeats) -> Iterator[Finding]:
 
 def leaks(train: Sequence[Look], held_out: Sequence[Look]) -> list[tuple[int, int, bool]]:
     """Return (held-out picture, training picture, whether they are the same bytes) of all that are on both sides."""
-    by_digest = {look.digest: place for place, look in reversed(list(enumerate(train))) if not look.error}
-    held = {place: look.digest for place, look in enumerate(held_out) if not look.error}
+    by_digest = {look.digest: place for place, look in reversed(list(enumerate(train))) if look.digest}
+    held = {place: look.digest for place, look in enumerate(held_out) if look.digest and not look.error}
     places = [place for place, look in enumerate(held_out) if comparable(look)]
     table = [place for place, look in enumerate(train) if comparable(look)]
     found = match([held_out[place] for place in places], [train[place] for place in table]).tolist()

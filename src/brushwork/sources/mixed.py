@@ -13,7 +13,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import itertools
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -33,6 +33,9 @@ SHARED = tuple(name for name in ImageSettings.model_fields if name != "type")
 
 class Part(Settings):
     """One of the data sets: the settings of its source, and how much it counts."""
+
+    beside: ClassVar[str] = "data"
+    """The field whose keys users write beside the others; see ``brushwork.explain``."""
 
     data: SourcePart = Field(description="Which data; its keys stand beside those here.")
     repeats: PositiveInt | None = Field(None, description="How often an epoch has each of its pictures; default: 1.")
@@ -76,11 +79,14 @@ class Config(ImageSettings):
 
     type: Literal["mixed"] = "mixed"
     parts: tuple[Part, ...] = Field(
-        min_length=2, description="The data sets: the keys of each, and beside them repeats or share, and weight."
+        description="The data sets: the keys of each, and beside them repeats or share, and weight."
     )
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> Config:
+        if len(self.parts) < 2:  # noqa: PLR2004  (nothing to mix)
+            message = f"parts: {len(self.parts)} is too few to be mixed; use the source of the part itself"
+            raise ValueError(message)
         shares = [part.share is not None for part in self.parts]
         if any(shares) and not all(shares):
             message = "parts: some have a share and some have none; give it to all or to none"
