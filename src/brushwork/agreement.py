@@ -38,9 +38,7 @@ def check(source: Source, config: Config, method: Method, objective: Objective) 
         )
     elif getattr(source, "streaming", False) and (config.preserve or config.train.dataloader_num_workers):
         key = "preserve" if config.preserve else "train.dataloader_num_workers"
-        message = (
-            f"{key}: data that are streamed come one by one, in one process. Leave it out, or set data.streaming=false."
-        )
+        message = f"{key}: a stream comes one by one, in one process. Leave it out, or set data.streaming=false."
     elif hasattr(config.data, "drawings") and "embeddings" in method.trains:
         message = (
             f"data.type={data}: the base draws these pictures, and it cannot draw a word that {config.method.type} is "

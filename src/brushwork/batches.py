@@ -70,7 +70,7 @@ class Examples:
         epoch, place = divmod(position, len(self.data.train))
         return int(self.data.train[self._order(epoch)[place]])
 
-    @functools.lru_cache(maxsize=2)  # noqa: B019  (lives as long as the run)
+    @functools.lru_cache(maxsize=1)  # noqa: B019  (lives as long as the run)
     def _order(self, epoch: int) -> NDArray[np.int32]:
         import torch
 

@@ -8,11 +8,7 @@ The order is the data's own, and the same limit gives the same pictures every ti
 
 from __future__ import annotations
 
-import hashlib
-from array import array
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from brushwork import images
 
@@ -27,6 +23,10 @@ if TYPE_CHECKING:
 
 REFERENCES = 5_000
 """At most so many training pictures are measured beside the drawn ones; copies of others are not found."""
+
+
+REMEMBERED = 10_000
+"""At most so many captions are looked at to choose some."""
 
 
 def pictures(data: PluginSettings, limit: int) -> Iterator[tuple[str, Image]]:
@@ -61,18 +61,11 @@ def references(data: PluginSettings, places: Sequence[int], count: int) -> list[
 
 
 def captions(source: Source, limit: int) -> list[str]:
-    """Return at most ``limit`` different captions, spread evenly over those of a source."""
-    streamed = getattr(source, "streaming", False)
-    places = array("q")
-    seen = array("q")  # eight bytes a caption, where the texts of a large data set would not fit
-    for index in range(source.distinct if streamed else len(source)):  # type: ignore[attr-defined]
-        text = source[index].caption
-        if text:
-            places.append(index)
-            seen.append(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big"))
-    _, firsts = np.unique(np.array(seen), return_index=True)
-    different = np.array(places)[np.sort(firsts)]
-    return [source[int(different[place])].caption for place in spread(len(different), limit)]
+    """Return at most ``limit`` different captions, spread evenly over those of a source; of many, over some of them."""
+    count = source.distinct if getattr(source, "streaming", False) else len(source)  # type: ignore[attr-defined]
+    every = (source[index].caption for index in spread(count, REMEMBERED))
+    different = list(dict.fromkeys(caption for caption in every if caption))
+    return [different[place] for place in spread(len(different), limit)]
 
 
 def spread(count: int, limit: int) -> list[int]:

@@ -74,8 +74,8 @@ class Data:
         """Return how many different pictures some samples show, of pairs both."""
         places = indices if isinstance(indices, np.ndarray) else np.array([*indices], np.int64)
         read = places[places < len(self.digests)]  # of a stream only the first are; the others count as different
-        arrays = [each.array()[read] for each in (self.digests, self.rejected) if len(each)]
-        return different(*arrays) + len(places) - len(read)
+        lots = [each.lots(read) for each in (self.digests, self.rejected) if len(each)]
+        return different(*lots) + len(places) - len(read)
 
 
 def read(source: Source, settings: ImageSettings, seed: int, *, sized: bool = False) -> Data:
@@ -95,11 +95,11 @@ def read(source: Source, settings: ImageSettings, seed: int, *, sized: bool = Fa
     sized = sized or settings.buckets
     distinct = getattr(source, "distinct", len(source))
     which = getattr(source, "picture", lambda index: index % distinct)  # the sample that shows it first
-    digests, sizes = Digests(), array("i")
+    digests, sizes = Digests(size=distinct), array("i")
     with bar("reading pictures", distinct) as advance:
         for index in range(distinct):
             data = source[index].image.read()
-            digests.append(images.digest(data))
+            digests[index] = images.digest(data)
             sizes.extend(images.upright_size(data) if sized else ())
             advance()
     places = np.fromiter(map(which, range(len(source))), np.int32, len(source)) if distinct < len(source) else None
@@ -219,19 +219,24 @@ def at_resolution(config: Config, family: Family) -> Config:
     return config.model_copy(update={"data": data})
 
 
-def _held_out(digests: Iterable[str], split: float | str, seed: int) -> list[int]:
+def _held_out(digests: Digests | list[str], split: float | str, seed: int) -> list[int]:
     """Choose by content, so that adding a picture does not reshuffle the others."""
-    # The lots that the pictures drew, eight bytes each; equal pictures draw the same one.
-    lots = np.fromiter((derive(seed, "held out", digest) for digest in digests), np.int64)
-    unique = np.unique(lots)
+    # Equal pictures draw the same lot. Eight bytes each are sorted; who drew below the limit is asked anew.
+    lots = np.fromiter((derive(seed, "held out", digest) for digest in digests), np.int64, len(digests))
+    lots.sort()
+    new = np.concatenate([[True], lots[1:] != lots[:-1]])
+    total = int(np.count_nonzero(new))
     if split == "auto":
-        count = 0 if len(unique) < SMALLEST_SPLIT else min(LARGEST_SPLIT, len(unique) // 10)
+        count = 0 if total < SMALLEST_SPLIT else min(LARGEST_SPLIT, total // 10)
     else:
-        count = round(float(split) * len(unique))
-    if count >= len(unique):
-        message = f"data.validation_split={split} would hold out all {len(unique)} pictures and leave none to train on."
+        count = round(float(split) * total)
+    if count >= total:
+        message = f"data.validation_split={split} would hold out all {total} pictures and leave none to train on."
         raise ConfigError(message)
-    return np.flatnonzero(lots < unique[count]).tolist()
+    if not count:
+        return []
+    limit = lots[np.flatnonzero(new)[count]]
+    return [index for index, digest in enumerate(digests) if derive(seed, "held out", digest) < limit]
 
 
 class Encoder:
