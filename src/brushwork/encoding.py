@@ -73,7 +73,8 @@ class Data:
     def pictures(self, indices: Iterable[int]) -> int:
         """Return how many different pictures some samples show, of pairs both."""
         places = indices if isinstance(indices, np.ndarray) else np.array([*indices], np.int64)
-        read = places[places < len(self.digests)]  # of a stream only the first are; the others count as different
+        # Of a stream only the first are read; the others count as different.
+        read = places if places.max(initial=-1) < len(self.digests) else places[places < len(self.digests)]
         lots = [each.lots(read) for each in (self.digests, self.rejected) if len(each)]
         return different(*lots) + len(places) - len(read)
 

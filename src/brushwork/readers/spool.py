@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-BUFFER = 1 << 20
+BUFFER = 1 << 16
 """Bytes that are written at a time."""
 
 
