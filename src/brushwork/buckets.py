@@ -43,7 +43,7 @@ def full_sizes(resolution: int, step: int) -> list[Size]:
     """Return the buckets of at most ``resolution`` squared pixels: for each width the largest height, and turned."""
     longest, area = LONGEST * resolution, resolution**2
     sides = range(step, longest + 1, step)
-    tall = {(width, min(longest, area // width // step * step)) for width in sides if width <= resolution}
+    tall = {(width, min(longest, area // width // step * step)) for width in sides}
     return sorted(size for size in tall | {(height, width) for width, height in tall} if min(size) >= step)
 
 

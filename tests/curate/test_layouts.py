@@ -188,6 +188,10 @@ def test_deduplication_keeps_the_largest_and_writes_down_why_others_went(tmp_pat
     }
     assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"large-again.png", "other.png"}
     assert len((tmp_path / "out" / "removed.jsonl").read_text().splitlines()) == 4
+    (folder / "small.txt").write_text("the only one with a caption", "utf-8")
+    run("dedupe", folder, "--out", tmp_path / "a")
+    assert {path.name for path in (tmp_path / "a").glob("*.png")} == {"small.png", "other.png"}
+    (folder / "small.txt").unlink()
     assert run("dedupe", folder, "--out", tmp_path / "b", "--not-mirrored")["kept"] == 3
     assert run("dedupe", folder, "--out", tmp_path / "c", "--exact")["kept"] == 4
     assert fingerprint(folder) == before

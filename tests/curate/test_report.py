@@ -149,6 +149,7 @@ def test_copies_are_found_by_bytes_and_by_looks_and_the_largest_is_the_one_to_ke
     folder = photos(tmp_path / "photos", 3)
     (folder / "copy.png").write_bytes((folder / "000.png").read_bytes())
     ImageOps.mirror(photograph(1, (640, 512))).resize((900, 720)).save(folder / "mirrored.jpg")
+    (folder / "mirrored.txt").write_text("another", "utf-8")
     told = examined(folder)
     assert told.summary["duplicates"] == {
         "exact": [["photos/copy.png", "photos/000.png"]],

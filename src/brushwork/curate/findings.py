@@ -172,20 +172,40 @@ class Repeats:
     """(picture, the one to keep that it looks like), without the exact ones."""
 
 
-def repeats(looks: Sequence[Look], threshold: int = hashing.THRESHOLD) -> Repeats:
-    """Find pictures that repeat others; of near ones the largest is the one to keep. Broken and empty ones are none."""
+def repeats(
+    looks: Sequence[Look],
+    threshold: int = hashing.THRESHOLD,
+    *,
+    captioned: Sequence[bool] | None = None,
+    mirrored: bool = True,
+    near: bool = True,
+) -> Repeats:
+    """Find pictures that repeat others; broken ones and those without a digest or anything to see are none.
+
+    Args:
+        looks: The pictures.
+        threshold: In how many of 64 bits near duplicates may differ.
+        captioned: Which have a caption: of those that repeat one another one with a caption is kept, of the same bytes
+            the first of these, of what looks alike the largest.
+        mirrored: Whether a mirror image repeats.
+        near: Whether looking alike is enough; otherwise only the same bytes.
+    """
+    written = captioned or [True] * len(looks)
     seen: dict[str, int] = {}
-    exact: list[tuple[int, int]] = []
-    for place, look in enumerate(looks):
-        if look.digest and not look.error and seen.setdefault(look.digest, place) != place:
-            exact.append((place, seen[look.digest]))
-    copies = {place for place, _ in exact}
-    shown = [place for place, look in enumerate(looks) if comparable(look) and place not in copies]
+    order = sorted(range(len(looks)), key=lambda place: not written[place])
+    for place in order:
+        if looks[place].digest and not looks[place].error:
+            seen.setdefault(looks[place].digest, place)
+    firsts = [seen.get(look.digest, place) if not look.error else place for place, look in enumerate(looks)]
+    exact = [(place, first) for place, first in enumerate(firsts) if first != place]
+    if not near:
+        return Repeats(exact, [])
+    shown = [place for place, look in enumerate(looks) if comparable(look) and firsts[place] == place]
     hashes = hashing.as_hashes([looks[place].hashes for place in shown])
-    areas = [looks[place].width * looks[place].height for place in shown]
-    kept = hashing.first_of(hashes, threshold, rank=areas).tolist()
-    near = [(shown[place], shown[first]) for place, first in enumerate(kept) if place != first]
-    return Repeats(exact, near)
+    largest = max((look.width * look.height for look in looks), default=0)
+    ranks = [looks[place].width * looks[place].height + written[place] * (largest + 1) for place in shown]
+    kept = hashing.first_of(hashes, threshold, mirrored=mirrored, rank=ranks).tolist()
+    return Repeats(exact, [(shown[place], shown[first]) for place, first in enumerate(kept) if place != first])
 
 
 def comparable(look: Look) -> bool:

@@ -83,7 +83,7 @@ def examine(
     rows = collected.rows
     seen = [_shortly(look, config.path) for look in looks.over(rows)]
     texts, names = list(rows.captions()), [look.name for look in seen]
-    repeats = rules.repeats(seen)
+    repeats = rules.repeats(seen, captioned=[bool(text) for text in texts])
     found = [
         *collected.findings,
         *rules.broken(seen),

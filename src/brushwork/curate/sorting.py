@@ -84,31 +84,20 @@ class Deduped:
 
 
 def dedupe(
-    seen: Sequence[Look], threshold: int = hashing.THRESHOLD, *, mirrored: bool = True, near: bool = True
+    seen: Sequence[Look],
+    threshold: int = hashing.THRESHOLD,
+    *,
+    captioned: Sequence[bool] | None = None,
+    mirrored: bool = True,
+    near: bool = True,
 ) -> Deduped:
-    """Keep one of what repeats: of the same bytes the first, of what looks alike the largest.
-
-    Args:
-        seen: The pictures.
-        threshold: In how many of 64 bits near duplicates may differ.
-        mirrored: Whether a mirror image repeats.
-        near: Whether looking alike is enough; otherwise only the same bytes.
-    """
+    """Keep one of what repeats; the arguments are those of ``findings.repeats``."""
+    found = findings.repeats(seen, threshold, captioned=captioned, mirrored=mirrored, near=near)
     removed = [(place, -1, f"broken: {look.error}") for place, look in enumerate(seen) if look.error]
-    first: dict[str, int] = {}
-    for place, look in enumerate(seen):
-        if not look.error and first.setdefault(look.digest, place) != place:
-            removed.append((place, first[look.digest], "the same bytes"))
-    gone = {place for place, *_ in removed}
-    if near:
-        shown = [place for place, look in enumerate(seen) if place not in gone and findings.comparable(look)]
-        hashes = hashing.as_hashes([seen[place].hashes for place in shown])
-        areas = [seen[place].width * seen[place].height for place in shown]
-        kept = hashing.first_of(hashes, threshold, mirrored=mirrored, rank=areas)
-        for place, at in zip(shown, kept.tolist(), strict=True):
-            if shown[at] != place:
-                bits = _bits(seen[place], seen[shown[at]], mirrored=mirrored)
-                removed.append((place, shown[at], f"looks alike ({bits} of {hashing.BITS} bits differ)"))
+    removed += [(place, first, "the same bytes") for place, first in found.exact]
+    for place, first in found.near:
+        bits = _bits(seen[place], seen[first], mirrored=mirrored)
+        removed.append((place, first, f"looks alike ({bits} of {hashing.BITS} bits differ)"))
     gone = {place for place, *_ in removed}
     return Deduped([place for place in range(len(seen)) if place not in gone], sorted(removed))
 

@@ -155,7 +155,8 @@ class _Captions:
     """Finds the caption among the texts of a sample; which key of ``.json`` it is, is decided at the first."""
 
     def __init__(self, where: str, asked: str | None) -> None:
-        self.where, self.asked, self.key = where, asked, None
+        self.where, self.asked = where, asked
+        self.key: str | None = None
 
     def find(self, texts: dict[str, bytes], where: str) -> Captions:
         for suffix in TEXTS if self.asked is None else ():
@@ -174,7 +175,8 @@ def _samples(shard: str, captions: _Captions) -> Iterator[tuple[str, tuple[int, 
     """Yield (name, (offset, size) of the picture, caption) of each sample; a size of 0: it has no picture."""
     with open(shard, "rb") as file:
         name: str | None = None
-        place, texts = (0, 0), {}
+        place = (0, 0)
+        texts: dict[str, bytes] = {}
         for info in _members(shard, file):
             key, suffix = _split(info.name)
             if name is not None and key != name:

@@ -26,8 +26,8 @@ def command(
 ) -> None:  # fmt: skip
     """Write the pictures of DATA to OUT, of each that is there several times one; DATA stays as it is.
 
-    Of the same bytes the first is kept, of what looks alike the largest. OUT/removed.jsonl says of every picture that
-    is not there why, and which one it repeats.
+    Of the same bytes the first is kept, of what looks alike the largest, but one with a caption before one without.
+    OUT/removed.jsonl says of every picture that is not there why, and which one it repeats.
     """
     from brushwork.curate import inventory, layouts, sorting
     from brushwork.runs import check_free, replacing
@@ -35,7 +35,8 @@ def command(
     check_free(out)
     rows, home = inventory.open_rows(data, **columns)
     seen = sorting.look_at(rows)
-    found = sorting.dedupe(seen, threshold, mirrored=not not_mirrored, near=not exact)
+    captioned = [bool(text) for text in rows.captions()]
+    found = sorting.dedupe(seen, threshold, captioned=captioned, mirrored=not not_mirrored, near=not exact)
     removed = [
         {"name": seen[place].name, "reason": reason, "repeats": None if first < 0 else seen[first].name}
         for place, first, reason in found.removed
