@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from brushwork import buckets, images
+from brushwork import batches, buckets, images
 from brushwork import config as configs
 from brushwork.curate import gate
 from brushwork.errors import ConfigError, DataError
@@ -99,7 +99,7 @@ def test_a_batch_has_one_shape_and_every_picture_comes_equally_often(batch: int)
 def test_training_in_buckets_sees_one_shape_a_batch_and_resumes_exactly(tiny_sd: Path, shapes: Path) -> None:
     config = make_config(tiny_sd, shapes, train={"gradient_accumulation_steps": 2})
     trainer = prepare(config)
-    assert len(trainer.encoder.pictures.shapes) == 3
+    assert len(trainer.encoder.pictures.shapes) == 4
     for position in range(0, 40, 2):
         first, second = (trainer.examples[position + slot] for slot in (0, 1))
         assert first["mean"].shape == second["mean"].shape
@@ -204,3 +204,23 @@ def test_the_gate_reads_no_picture_twice(tiny_sd: Path, shapes: Path, monkeypatc
     config = make_config(tiny_sd, shapes)
     gate.verify(config.data.build())
     assert set(decoded.values()) == {1}
+
+
+def test_size_and_crop_are_told_to_a_family_that_reads_them(tiny_sd: Path, shapes: Path) -> None:
+    """Height and width as they were, top and left of the crop, the crop's height and width; mirrored from the right."""
+    assert images.geometry((3000, 2000), (640, 384), flip=False) == (2000, 3000, 21, 0, 384, 640)
+    assert images.geometry((200, 100), (64, 64), flip=False, random_xy=(0.0, 0.5)) == (100, 200, 0, 0, 64, 64)
+    assert images.geometry((200, 100), (64, 64), flip=True, random_xy=(0.0, 0.5)) == (100, 200, 0, 64, 64, 64)
+    trainer = prepare(make_config(tiny_sd, shapes))
+    assert trainer.examples[0]["geometry"] is None
+    trainer.encoder.pictures.tells_geometry = True
+    for position in range(6):
+        row = trainer.examples[position]
+        index = trainer.examples.index(position)
+        width, height = trainer.encoder.pictures.size(index)
+        assert row["geometry"].tolist()[:2] == [SIZES[index][1], SIZES[index][0]]
+        assert row["geometry"].tolist()[4:] == [height, width]
+    batch = batches.collate([trainer.examples[position] for position in (0, 1)], trainer.examples, trainer.encoder)
+    assert batch.told["geometry"].shape == (2, 6)
+    assert batch.conditioning is not None
+    assert set(batch.conditioned(batch.conditioning).tensors) == {"states", "geometry"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +17,10 @@ import numpy as np
 from brushwork.buckets import Order
 from brushwork.processes import join
 from brushwork.seeds import derive
+from brushwork.values import Conditioning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import torch
     from numpy.typing import NDArray
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from brushwork.config import Config
     from brushwork.encoding import Encoder
     from brushwork.pictures import Pictures
-    from brushwork.values import Conditioning, Sample
+    from brushwork.values import Sample
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,12 @@ class Batch:
     """Which samples the base drew itself; empty: none."""
     rejected: Tensor | None = None
     """(B, C, H, W): the latents of the pictures that these are preferred to."""
+    told: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the denoiser is told besides the captions: ``geometry`` (B, 6), see ``brushwork.images.geometry``."""
+
+    def conditioned(self, text: Conditioning) -> Conditioning:
+        """Return what the denoiser is told, text and the rest."""
+        return Conditioning({**text.tensors, **self.told})
 
 
 class Examples:
@@ -97,6 +104,7 @@ class Examples:
         random_xy = None if self.pictures.settings.center_crop else (x, y)
         if "mask" in sample.extra:
             example["mask"] = self.pictures.mask(index, flip=flip, random_xy=random_xy)
+        example["geometry"] = self.pictures.geometry(index, flip=flip, random_xy=random_xy)
         for prefix, side in self.pictures.sides.items():  # both pictures of a pair are mirrored and cropped alike
             if self.pictures.store:
                 found = self.pictures.store.get(self.pictures.key(index, flip=flip, rejected=side))
@@ -165,6 +173,7 @@ def collate(rows: Sequence[dict[str, Any]], examples: Examples, encoder: Encoder
         mask=_masks([row.get("mask") for row in rows], encoder.device),
         preserved=tuple(row["preserved"] for row in rows),
         rejected=latents.get("rejected_"),
+        told=_geometry([row["geometry"] for row in rows], encoder.device),
     )
 
 
@@ -185,6 +194,14 @@ def _masks(masks: Sequence[Tensor | None], device: str) -> Tensor | None:
     if not given:
         return None
     return torch.stack([torch.ones_like(given[0]) if mask is None else mask for mask in masks]).to(device)
+
+
+def _geometry(rows: Sequence[Tensor | None], device: str) -> dict[str, Tensor]:
+    """Stack sizes and crops (6,), if the family reads them."""
+    import torch
+
+    given = [row for row in rows if row is not None]
+    return {"geometry": torch.stack(given).to(device)} if given else {}
 
 
 def held_out_pictures(encoder: Encoder, config: Config) -> list[str]:
@@ -208,10 +225,11 @@ def held_out_batches(encoder: Encoder, config: Config) -> Iterator[Batch]:
         sample = encoder.data.source[index]
         means = {prefix: _mean(encoder, index, rejected=side) for prefix, side in pictures.sides.items()}
         mask = pictures.mask(index, flip=False) if "mask" in sample.extra else None
+        geometry = pictures.geometry(index, flip=False)
         for slot in range(validation.loss_timesteps):
             seed = derive(config.seed, "validation", encoder.data.digests[index], slot)
             noise = torch.randn(means[""].shape, generator=torch.Generator().manual_seed(seed))
-            rows.append((sample, means, noise, (slot + 0.5) / validation.loss_timesteps, seed, mask))
+            rows.append((sample, means, noise, (slot + 0.5) / validation.loss_timesteps, seed, mask, geometry))
     for part in _parts(rows, config.train.batch):
         captions = [sample.caption for sample, *_ in part]
         latents = {
@@ -226,10 +244,11 @@ def held_out_batches(encoder: Encoder, config: Config) -> Iterator[Batch]:
             conditioning=encoder.conditioning(captions) if encoder.cache_text else None,
             latents=latents[""],
             noise=torch.stack([noise for _, _, noise, *_ in part]).to(encoder.device),
-            uniform=torch.tensor([slot for *_, slot, _, _ in part], device=encoder.device),
+            uniform=torch.tensor([slot for *_, slot, _, _, _ in part], device=encoder.device),
             weights=torch.tensor([sample.weight for sample, *_ in part], device=encoder.device),
-            seeds=[seed for *_, seed, _ in part],
-            mask=_masks([mask for *_, mask in part], encoder.device),
+            seeds=[seed for *_, seed, _, _ in part],
+            mask=_masks([mask for *_, mask, _ in part], encoder.device),
+            told=_geometry([geometry for *_, geometry in part], encoder.device),
             rejected=latents.get("rejected_"),
         )
 

@@ -101,7 +101,7 @@ def read(source: Source, settings: ImageSettings, seed: int, *, sized: bool = Fa
         for index in range(distinct):
             data = source[index].image.read()
             digests[index] = images.digest(data)
-            sizes.extend(images.upright_size(data) if sized else ())
+            sizes.extend(_size(data) if sized else ())
             advance()
     places = np.fromiter(map(which, range(len(source))), np.int32, len(source)) if distinct < len(source) else None
     digests = digests if places is None else digests.at(places)
@@ -119,6 +119,13 @@ def read(source: Source, settings: ImageSettings, seed: int, *, sized: bool = Fa
         rejected=rejected,
         sizes=extents if extents is None or places is None else extents[places],
     )
+
+
+def _size(data: bytes) -> tuple[int, int]:
+    try:
+        return images.size(data)
+    except DataError:  # the base will draw it only now
+        return 0, 0
 
 
 def _stream(source: Any, seed: int) -> Data:
@@ -261,7 +268,8 @@ class Encoder:
         self.dtype = str(next(family.vae.parameters()).dtype)
         self.texts = TensorStore(root / "texts" / family.text_fingerprint)
         store = TensorStore(root / "latents" / family.vae_fingerprint) if cache_latents else None
-        self.pictures = Pictures(data, settings, store, self.dtype, family.pixels_per_latent)
+        tells = getattr(family, "reads_geometry", False)
+        self.pictures = Pictures(data, settings, store, self.dtype, family.pixels_per_latent, tells_geometry=tells)
 
     def fill(self) -> dict[str, int]:
         """Encode what is not in the caches yet, each process its share; return how many latents and texts that was."""

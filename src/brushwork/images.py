@@ -45,8 +45,8 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What brings a picture with each EXIF orientation upright."""
-TURNED = (5, 6, 7, 8)
-"""Orientations of pictures that lie on their side."""
+SIDEWAYS = (5, 6, 7, 8)
+"""Orientations that exchange width and height."""
 
 # What Pillow's decoders raise on damaged files.
 BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, RuntimeError, struct.error)
@@ -112,14 +112,15 @@ def _formats() -> tuple[str, ...]:
     return tuple(each for each in FORMATS if each in Image.OPEN)
 
 
-def upright_size(data: bytes) -> tuple[int, int]:
-    """Return the width and height of a picture as people see it; (0, 0) for what is no picture."""
-    try:
-        with inspect(io.BytesIO(data), "picture") as image:
-            width, height = image.size
-            return (height, width) if orientation(image) in TURNED else (width, height)
-    except DataError:
-        return 0, 0
+def size(data: bytes, name: str = "") -> tuple[int, int]:
+    """Return width and height of a picture as it is shown, without decoding it.
+
+    Raises:
+        DataError: The bytes are not a picture.
+    """
+    with inspect(io.BytesIO(data), name or "picture") as image:
+        width, height = image.size
+        return (height, width) if orientation(image) in SIDEWAYS else (width, height)
 
 
 def _what_else(file: Path | io.BytesIO) -> str:
@@ -213,17 +214,31 @@ def crop(
         uint8, (height, width, 3).
     """
     resized = image.resize(buckets.covered(image.size, size), Image.Resampling.LANCZOS)
-    left, top = corner(resized.size, size, random_xy)
+    left, top = corner(image.size, size, random_xy)
     cropped = resized.crop((left, top, left + size[0], top + size[1]))
     return np.array(cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else cropped)
 
 
-def corner(size: tuple[int, int], cropped: tuple[int, int], random_xy: tuple[float, float] | None) -> tuple[int, int]:
-    """Return the left and upper edge of a crop out of a resized picture."""
-    space_x, space_y = size[0] - cropped[0], size[1] - cropped[1]
+def corner(size: tuple[int, int], target: tuple[int, int], random_xy: tuple[float, float] | None) -> tuple[int, int]:
+    """Return left and top of the crop in the resized picture; without ``random_xy`` it is the middle."""
+    width, height = buckets.covered(size, target)
+    space_x, space_y = width - target[0], height - target[1]
     if random_xy is None:
         return round(space_x / 2), round(space_y / 2)
     return int(random_xy[0] * (space_x + 1)), int(random_xy[1] * (space_y + 1))
+
+
+def geometry(
+    size: tuple[int, int], target: tuple[int, int], *, flip: bool, random_xy: tuple[float, float] | None = None
+) -> tuple[int, ...]:
+    """Return what Stable Diffusion XL is told (arXiv:2307.01952, section 2.2), of the picture as ``crop`` shows it.
+
+    Height and width before it was resized, top and left of the crop in the resized picture, height and width of that.
+    """
+    left, top = corner(size, target, random_xy)
+    if flip:
+        left = buckets.covered(size, target)[0] - target[0] - left
+    return size[1], size[0], top, left, target[1], target[0]
 
 
 def square(

@@ -28,12 +28,25 @@ if TYPE_CHECKING:
 class Pictures:
     """Pictures by index, as pixels or as cached moments. Holds no model, so loader workers can have it."""
 
-    def __init__(self, data: Data, settings: ImageSettings, store: TensorStore | None, dtype: str, unit: int) -> None:
+    def __init__(
+        self,
+        data: Data,
+        settings: ImageSettings,
+        store: TensorStore | None,
+        dtype: str,
+        unit: int,
+        *,
+        tells_geometry: bool = False,
+    ) -> None:
         assert settings.resolution is not None, "train.prepare fills it in"
         self.data, self.settings, self.store, self.dtype, self.unit = data, settings, store, dtype, unit
+        self.tells_geometry = tells_geometry
         self.resolution = settings.resolution
         square = (self.resolution, self.resolution)
-        self.shapes, self.shape_of = _shapes(data, settings, unit) if settings.buckets else ([square], None)
+        self.shapes: list[tuple[int, int]] = [square]
+        self.shape_of: NDArray[np.int16] | None = None
+        if settings.buckets:
+            self.shapes, self.shape_of = _shapes(data, settings, unit)
 
     @property
     def sides(self) -> dict[str, bool]:
@@ -59,6 +72,25 @@ class Pictures:
         file = sample.extra["rejected"] if rejected else sample.image
         picture = images.decode(file.read(), self.settings.background, sample.name)
         return images.to_pixels(images.crop(picture, self.size(index), flip=flip, random_xy=random_xy))
+
+    def geometry(self, index: int, *, flip: bool, random_xy: tuple[float, float] | None = None) -> Tensor | None:
+        """Return size and crop of a picture, (6,), for a family that reads them; see ``images.geometry``."""
+        import torch
+
+        if not self.tells_geometry:
+            return None
+        return torch.tensor(images.geometry(self._original(index), self.size(index), flip=flip, random_xy=random_xy))
+
+    def _original(self, index: int) -> tuple[int, int]:
+        """Return width and height before anybody resized the picture."""
+        sample = self.data.source[index]
+        told = sample.extra.get("original_size")
+        if told is not None:
+            return int(told[0]), int(told[1])
+        if self.data.sizes is not None and index < len(self.data.sizes) and self.data.sizes[index].all():
+            width, height = self.data.sizes[index].tolist()
+            return width, height
+        return images.size(sample.image.read(), sample.name)
 
     def mask(self, index: int, *, flip: bool, random_xy: tuple[float, float] | None = None) -> Tensor | None:
         """Return how much each latent pixel of a picture counts, (1, H, W) in [0, 1], cropped as the picture is."""

@@ -300,14 +300,14 @@ class Trainer:
         import torch
 
         if batch.conditioning is not None:
-            return batch.conditioning.to(self.device, self.dtype)
+            return batch.conditioned(batch.conditioning).to(self.device, self.dtype)
         text_is_trained = bool(self.method.trains & {"text_encoder", "embeddings"})
         mixed = self.config.train.mixed_precision != "no"
         with (
             torch.set_grad_enabled(text_is_trained and torch.is_grad_enabled()),
             torch.autocast(self.device.split(":")[0], dtype=self.dtype, enabled=mixed),
         ):
-            return self.family.encode_text(batch.captions)
+            return batch.conditioned(self.family.encode_text(batch.captions))
 
     def validate(self, step: Step, run: RunFolder | None) -> Step:
         """Measure the held-out loss after a step, keep the state if it is the best so far, and draw the samples."""

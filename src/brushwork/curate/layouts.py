@@ -23,7 +23,7 @@ from brushwork.readers import masks
 from brushwork.runs import check_free, replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from brushwork.readers import Row, Rows
     from brushwork.values import ImageBytes
@@ -90,12 +90,11 @@ def write(each: Iterable[Entry], out: Path, layout: Layout, *, shard: int = SHAR
     check_free(out)
     with replacing(out) as temporary:
         temporary.mkdir(parents=True)
-        writers: dict[str, Callable[[Iterable[Entry], Path], int]] = {
-            "txt": _texts,
-            "webdataset": lambda entries, folder: _shards(entries, folder, shard),
-            "hf": _saved,
-        }
-        return writers.get(layout, lambda entries, folder: _table(entries, folder, layout))(each, temporary)
+        if layout == "txt":
+            return _texts(each, temporary)
+        if layout == "webdataset":
+            return _shards(each, temporary, shard)
+        return _saved(each, temporary) if layout == "hf" else _table(each, temporary, layout)
 
 
 def _texts(each: Iterable[Entry], folder: Path) -> int:

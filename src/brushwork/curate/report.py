@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from brushwork import buckets
 from brushwork.curate import findings as rules
 from brushwork.curate import inventory, looks
+from brushwork.sources import captioned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from brushwork.curate.findings import Finding, Repeats
     from brushwork.curate.looks import Look
     from brushwork.readers import Rows
-    from brushwork.sources import captioned
 
 COMMON = 40
 """So many of the most common words are listed."""
@@ -109,7 +109,7 @@ def examine(
 def _shortly(look: Look, path: str) -> Look:
     """Name a picture from the data set's folder on: photos/cat.jpg, wherever photos lies."""
     folder = Path(path).expanduser()
-    home = f"{folder.parent if folder.is_dir() else inventory.captioned.DATASETS}{os.sep}"
+    home = f"{folder.parent if folder.is_dir() else captioned.DATASETS}{os.sep}"
     return dataclasses.replace(look, name=look.name.removeprefix(home))
 
 

@@ -157,8 +157,9 @@ def load(
     from datasets import load_dataset
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
+    options = {"streaming": True} if streaming else {}
     try:
-        return load_dataset(path, name=subset, split=split, revision=revision, streaming=streaming)
+        return load_dataset(path, name=subset, split=split, revision=revision, **options)
     except DatasetNotFoundError as error:
         message = f"data: there is no data set {path!r} on the hub, or it needs a login: {_first_line(error)}{hint}"
         raise DataError(message) from error

@@ -26,7 +26,7 @@ from brushwork.readers.folder import PICTURES
 from brushwork.readers.spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from brushwork.readers import Captions
 
@@ -65,7 +65,8 @@ class ShardRows:
     """The samples of all shards."""
 
     def __init__(self, paths: list[str], rows: Spool, notes: list[str]) -> None:
-        self._paths, self._rows, self.notes = paths, rows, notes
+        self._paths, self._rows = paths, rows
+        self.notes: Sequence[str] = notes
 
     def __len__(self) -> int:
         return len(self._rows)
