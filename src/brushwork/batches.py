@@ -12,8 +12,6 @@ import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from brushwork.buckets import Order
 from brushwork.processes import join
 from brushwork.seeds import derive
@@ -22,6 +20,7 @@ from brushwork.values import Conditioning
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    import numpy as np
     import torch
     from numpy.typing import NDArray
     from torch import Tensor
@@ -82,7 +81,7 @@ class Examples:
         import torch
 
         generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
-        order: NDArray[np.int32] = torch.randperm(len(self.data.train), generator=generator).numpy().astype(np.int32)
+        order: NDArray[np.int32] = torch.randperm(len(self.data.train), generator=generator, dtype=torch.int32).numpy()
         return order
 
     def sample(self, position: int) -> Sample:

@@ -4,7 +4,7 @@
     rows[0].caption, rows[0].image.read()
 
 The headers are read once, in order; a picture is then read where it lies in its file, so shards need not be unpacked,
-and a sample costs eight bytes of memory. The caption is the text in ``.txt`` or ``.caption``, else a key of ``.json``.
+and a sample costs four bytes of memory. The caption is the text in ``.txt`` or ``.caption``, else a key of ``.json``.
 """
 
 # A path is a plain string here, as in brushwork.readers.folder.

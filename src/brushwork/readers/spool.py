@@ -1,4 +1,4 @@
-"""A list too long for memory: its rows lie in a temporary file, and each costs eight bytes here.
+"""A list too long for memory: its rows lie in a temporary file, and each costs four bytes here.
 
     spool = Spool()
     spool.append(["a.jpg", "a cat"])
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 BUFFER = 1 << 16
 """Bytes that are written at a time."""
+BLOCK = 64
+"""The place in the file is remembered of every so many rows; of those between, the size."""
 
 
 class Spool:
@@ -29,7 +31,7 @@ class Spool:
 
     def __init__(self, rows: Iterable[Any] = ()) -> None:
         self._file, self._path = tempfile.mkstemp(prefix="brushwork-rows-")
-        self._ends = array("Q")
+        self._sizes, self._starts = array("I"), array("Q")
         self._waiting, self._held, self._size = bytearray(), 0, 0
         weakref.finalize(self, _remove, self._file, self._path, os.getpid())
         for row in rows:
@@ -40,7 +42,9 @@ class Spool:
         data = json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogateescape")
         self._waiting += data
         self._size += len(data)
-        self._ends.append(self._size)
+        if len(self._sizes) % BLOCK == 0:
+            self._starts.append(self._size - len(data))
+        self._sizes.append(len(data))
         if len(self._waiting) >= BUFFER:
             self._flush()
 
@@ -51,14 +55,15 @@ class Spool:
             self._waiting = bytearray()
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self._sizes)
 
     def __getitem__(self, index: int) -> Any:
-        if not 0 <= index < len(self._ends):
+        if not 0 <= index < len(self._sizes):
             raise IndexError(index)
         self._flush()
-        start = self._ends[index - 1] if index else 0
-        return json.loads(os.pread(self._file, self._ends[index] - start, start).decode("utf-8", "surrogateescape"))
+        block = index // BLOCK
+        start = self._starts[block] + sum(self._sizes[block * BLOCK : index])
+        return json.loads(os.pread(self._file, self._sizes[index], start).decode("utf-8", "surrogateescape"))
 
     def __iter__(self) -> Iterator[Any]:
         return (self[index] for index in range(len(self)))
@@ -66,10 +71,10 @@ class Spool:
     def __getstate__(self) -> dict[str, Any]:
         """Go to another process as a path; the file stays this one's."""
         self._flush()
-        return {"path": self._path, "ends": self._ends}
+        return {"path": self._path, "sizes": self._sizes, "starts": self._starts}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._path, self._ends = state["path"], state["ends"]
+        self._path, self._sizes, self._starts = state["path"], state["sizes"], state["starts"]
         self._file = os.open(self._path, os.O_RDONLY)
         self._waiting, self._held, self._size = bytearray(), 0, 0
         weakref.finalize(self, os.close, self._file)
