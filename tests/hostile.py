@@ -1,100 +1,80 @@
-"""Pickles that would run something, in every way that the format has, and the two kinds of torch file around them.
+"""A folder with everything that goes wrong in folders of pictures.
 
-payload("reduce", canary) -> the opcodes of one value that touches ``canary`` when a pickle is loaded
+parts = make(tmp_path / "photos")           # file name -> what is expected of it: "", or a part of the error
 """
 
 from __future__ import annotations
 
-import io
-import pickle
 import struct
-import zipfile
+import zlib
 from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-KINDS = (
-    "reduce",
-    "global",
-    "build",
-    "inst",
-    "obj",
-    "newobj",
-    "newobj_ex",
-    "extension",
-    "nested",
-    "persistent",
-    "rebuild",
-)
+GOOD = ""
 
 
-def _text(value: str) -> bytes:
-    raw = value.encode()
-    return b"X" + struct.pack("<I", len(raw)) + raw
+def photograph(number: int, size: tuple[int, int] = (96, 72)) -> Image.Image:
+    """Return smooth random colours, which have the spectrum of a photograph."""
+    pixels = np.random.default_rng(number).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
 
 
-def _function(module: str, name: str) -> bytes:
-    return b"c" + module.encode() + b"\n" + name.encode() + b"\n"
+def bomb(side: int) -> bytes:
+    """Return a PNG that says it has side x side pixels."""
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]
+    body = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + body
 
 
-def payload(kind: str, canary: Path) -> bytes:
-    """Return the opcodes, without PROTO and STOP, that leave one value on the stack and would touch the canary."""
-    command = f"touch {canary}"
-    system = _function("os", "system")
-    arguments = b"(" + _text(command) + b"t"
-    reduce = system + arguments + b"R"
-    every = {
-        "reduce": reduce,
-        "global": _text("os") + _text("system") + b"\x93" + arguments + b"R",  # STACK_GLOBAL
-        "build": _function("collections", "OrderedDict") + b")R" + b"}" + _text("x") + reduce + b"sb",
-        "inst": b"(" + _text(command) + b"ios\nsystem\n",
-        "obj": b"(" + system + _text(command) + b"o",
-        "newobj": _function("subprocess", "Popen") + b"(](" + _text("touch") + _text(str(canary)) + b"et\x81",
-        "newobj_ex": _function("subprocess", "Popen") + b")}" + _text("args") + _text(command) + b"s\x92",
-        "extension": b"\x82\x01" + arguments + b"R",
-        "nested": _function("functools", "partial") + b"(" + system + _text(command) + b"tR)R",
-        "persistent": b"(" + _text("storage") + system + _text("0") + _text("cpu") + b"K\x01tQ",
-        "rebuild": _function("torch._tensor", "_rebuild_from_type_v2")
-        + b"(" + system + b"c__builtin__\nobject\n" + arguments + b"}t" + b"R",
-    }  # fmt: skip
-    return every[kind]
+def make(folder: Path) -> dict[str, str]:
+    """Write the folder; return for each picture's name a part of what is said against it, "" where it is good."""
+    folder.mkdir(parents=True)
+    said: dict[str, str] = {}
 
+    def add(name: str, image: Image.Image, error: str = GOOD, **options: object) -> Path:
+        image.save(folder / name, **options)
+        said[name] = error
+        return folder / name
 
-def pickled(value: bytes, *, beside: bytes = b"") -> bytes:
-    """Return a pickle of {"state_dict": {TENSOR}, "evil": value}; ``beside`` is the tensor's opcodes."""
-    inner = b"}" + (_text("weight") + beside + b"s" if beside else b"")
-    return b"\x80\x02}" + _text("state_dict") + inner + b"s" + _text("evil") + value + b"s."
-
-
-TENSOR = (
-    _function("torch._utils", "_rebuild_tensor_v2")
-    + b"((" + _text("storage") + _function("torch", "FloatStorage") + _text("0") + _text("cpu") + b"K\x02tQ"
-    + b"K\x00(K\x02t(K\x01t\x89" + _function("collections", "OrderedDict") + b")RtR"
-)  # fmt: skip
-"""The opcodes of torch.tensor([1.0, 2.0])."""
-NUMBERS = struct.pack("<2f", 1.0, 2.0)
-
-
-def in_zip(data: bytes, path: Path, *, compress: bool = False, more: dict[str, bytes] | None = None) -> Path:
-    """Write torch's zip around a pickle."""
-    kind = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
-    with zipfile.ZipFile(path, "w", kind) as archive:
-        archive.writestr("archive/data.pkl", data)
-        archive.writestr("archive/byteorder", b"little")
-        archive.writestr("archive/data/0", NUMBERS)
-        for name, held in (more or {}).items():
-            archive.writestr(name, held)
-    return path
-
-
-def in_legacy(data: bytes, path: Path) -> Path:
-    """Write torch's older form around a pickle."""
-    file = io.BytesIO()
-    for value in (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}):
-        pickle.dump(value, file, protocol=2)
-    file.write(data)
-    pickle.dump(["0"] if b"FloatStorage" in data else [], file, protocol=2)
-    file.write(struct.pack("<q", 2) + NUMBERS)
-    path.write_bytes(file.getvalue())
-    return path
+    add("good.jpg", photograph(0))
+    whole = add("truncated.jpg", photograph(1), "truncated").read_bytes()
+    (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    add("png-in-truth.jpg", photograph(2), format="PNG")
+    add("printed.jpg", photograph(3).convert("CMYK"))
+    add("deep.png", Image.fromarray(np.arange(96 * 72, dtype=np.uint16).reshape(72, 96) * 9))
+    add("moving.gif", photograph(4).quantize(), save_all=True, append_images=[photograph(5).quantize()])
+    palette = photograph(6).quantize(16)
+    add("cut-out.png", palette, transparency=bytes([0] + [255] * 15))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    add("turned.jpg", photograph(7), exif=exif)
+    add("фото 写真 🐈.png", photograph(8))
+    add(f"{'long' * 62}.png", photograph(9))
+    add("blank.png", Image.new("RGB", (96, 72), "teal"))
+    for name, data, error in (
+        ("nothing.png", b"", "empty"),
+        ("text-in-truth.jpg", b"this is no picture", "not a picture"),
+        ("bomb.png", bomb(20_000), "decompression bomb"),
+        ("pointer.png", b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+    ):
+        (folder / name).write_bytes(data)
+        said[name] = error
+    (folder / "nowhere.jpg").symlink_to(folder / "gone.jpg")
+    said["nowhere.jpg"] = "cannot be read"
+    (folder / "below").mkdir()
+    (folder / "below" / "loop").symlink_to(folder)
+    for name in said:
+        (folder / name).with_suffix(".txt").write_text(f"a picture called {name[:20]}", "utf-8")
+    (folder / "orphan.txt").write_text("of nothing", "utf-8")
+    (folder / "phone.heic").write_bytes(b"x")
+    (folder / "thumbs.db").write_bytes(b"x")
+    (folder / ".hidden").write_bytes(b"x")
+    return said

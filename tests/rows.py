@@ -73,6 +73,7 @@ METHODS: dict[str, dict[str, Any]] = {
 SOURCES: dict[str, dict[str, Any]] = {
     "captioned": {},
     "dreambooth": SUBJECT,
+    "mixed": {"parts": ({"repeats": 2}, {"weight": 0.5})},
     "pairs": {},
     "prompts": {"images_per_prompt": 2},
     "templated": {"token": WORD},
@@ -96,7 +97,8 @@ REFUSED: dict[tuple[str, str, str], str] = {
         [("*", "pairs", objective) for objective in ("clip", "consistency", "denoising")], "no use for the rejected"
     ),
     **dict.fromkeys(
-        [("*", source, "dpo") for source in ("captioned", "dreambooth", "prompts", "templated")], "preference pairs"
+        [("*", source, "dpo") for source in ("captioned", "dreambooth", "mixed", "prompts", "templated")],
+        "preference pairs",
     ),
     **dict.fromkeys([(method, "prompts", "*") for method in ("pivotal", "textual_inversion")], "cannot draw a word"),
     **dict.fromkeys([(each, "*", "consistency") for each in ("pivotal", "textual_inversion")], "what they mean"),
@@ -151,11 +153,18 @@ def combination(cell: Cell, base: Path, folder: Path) -> Config:
     part = {
         "base": str(base),
         "method": {"type": method, **METHODS[method]},
-        "data": {"type": source, "path": str(data_of(source, folder)), **SOURCES[source]},
+        "data": {"type": source, **_at(str(data_of(source, folder)), SOURCES[source])},
         "objective": {"type": objective, **OBJECTIVES[objective]},
     }
     rate = FULL["optimizer"] if method == "full" else {}
     return configs.load(configs.merge(configs.merge(COMMON, part), {"optimizer": rate}))
+
+
+def _at(path: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a source with where its data lie, or those of all that are mixed."""
+    if "parts" in options:
+        return {**options, "parts": [{"path": path, **part} for part in options["parts"]]}
+    return {"path": path, **options}
 
 
 def data_of(source: str, folder: Path) -> Path:

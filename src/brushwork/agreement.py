@@ -36,6 +36,9 @@ def check(source: Source, config: Config, method: Method, objective: Objective) 
             f"preserve: the objective {kind} learns from pairs, and pictures of the base's own are none. Leave it out; "
             f"a larger objective.beta keeps the model nearer to the base."
         )
+    elif getattr(source, "streaming", False) and (config.preserve or config.train.dataloader_num_workers):
+        key = "preserve" if config.preserve else "train.dataloader_num_workers"
+        message = f"{key}: a stream comes one by one, in one process. Leave it out, or set data.streaming=false."
     elif hasattr(config.data, "drawings") and "embeddings" in method.trains:
         message = (
             f"data.type={data}: the base draws these pictures, and it cannot draw a word that {config.method.type} is "

@@ -208,10 +208,7 @@ def _with_prompts(config: Config) -> Config:
     validation = config.validation
     fallback: list[str] = []
     if not validation.prompts:
-        source = config.data.build()
-        every = (source[index].caption for index in range(len(source)))
-        captions = list(dict.fromkeys(caption for caption in every if caption))
-        fallback = [captions[place] for place in contact.spread(len(captions), FALLBACK_PROMPTS)]
+        fallback = contact.captions(config.data.build(), FALLBACK_PROMPTS)
     texts = prompts.resolve(validation.prompts, fallback)
     control = prompts.resolve(validation.control_prompts, key="validation.control_prompts")
     changes = {"prompts": tuple(texts), "control_prompts": tuple(control)}

@@ -8,21 +8,27 @@ split into micro-batches, and resuming is starting to count elsewhere.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from brushwork.buckets import Order
 from brushwork.processes import join
 from brushwork.seeds import derive
+from brushwork.values import Conditioning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from brushwork.config import Config
-    from brushwork.encoding import Encoder, Pictures
-    from brushwork.values import Conditioning, Sample
+    from brushwork.encoding import Encoder
+    from brushwork.pictures import Pictures
+    from brushwork.values import Sample
 
 
 @dataclass(frozen=True)
@@ -42,26 +48,41 @@ class Batch:
     """Which samples the base drew itself; empty: none."""
     rejected: Tensor | None = None
     """(B, C, H, W): the latents of the pictures that these are preferred to."""
+    told: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the denoiser is told besides the captions: ``geometry`` (B, 6), see ``brushwork.images.geometry``."""
+
+    def conditioned(self, text: Conditioning) -> Conditioning:
+        """Return what the denoiser is told, text and the rest."""
+        return Conditioning({**text.tensors, **self.told})
 
 
 class Examples:
     """A map-style torch data set over sample numbers, so that loader workers can decode ahead."""
 
-    def __init__(self, pictures: Pictures, seed: int) -> None:
+    def __init__(self, pictures: Pictures, seed: int, batch: int = 1) -> None:
         self.pictures, self.seed = pictures, seed
         self.data = pictures.data
+        self._buckets: Order | None = None
+        if pictures.shape_of is not None:
+            names = [f"{width}x{height}" for width, height in pictures.shapes]
+            self._buckets = Order(pictures.shape_of[self.data.train], names, batch, seed)
 
     def index(self, position: int) -> int:
         """Return which sample of the source is seen as number ``position``."""
+        if getattr(self.data.source, "streaming", False):
+            return int(self.data.train[0]) + position  # on and on: a stream has its own order
+        if self._buckets:
+            return int(self.data.train[self._buckets(position)])
         epoch, place = divmod(position, len(self.data.train))
-        return self.data.train[self._order(epoch)[place]]
+        return int(self.data.train[self._order(epoch)[place]])
 
-    @functools.lru_cache(maxsize=2)  # noqa: B019  (lives as long as the run)
-    def _order(self, epoch: int) -> list[int]:
+    @functools.lru_cache(maxsize=1)  # noqa: B019  (lives as long as the run)
+    def _order(self, epoch: int) -> NDArray[np.int32]:
         import torch
 
         generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
-        return torch.randperm(len(self.data.train), generator=generator).tolist()
+        order: NDArray[np.int32] = torch.randperm(len(self.data.train), generator=generator, dtype=torch.int32).numpy()
+        return order
 
     def sample(self, position: int) -> Sample:
         """Return the sample seen as number ``position``."""
@@ -82,6 +103,7 @@ class Examples:
         random_xy = None if self.pictures.settings.center_crop else (x, y)
         if "mask" in sample.extra:
             example["mask"] = self.pictures.mask(index, flip=flip, random_xy=random_xy)
+        example["geometry"] = self.pictures.geometry(index, flip=flip, random_xy=random_xy)
         for prefix, side in self.pictures.sides.items():  # both pictures of a pair are mirrored and cropped alike
             if self.pictures.store:
                 found = self.pictures.store.get(self.pictures.key(index, flip=flip, rejected=side))
@@ -150,6 +172,7 @@ def collate(rows: Sequence[dict[str, Any]], examples: Examples, encoder: Encoder
         mask=_masks([row.get("mask") for row in rows], encoder.device),
         preserved=tuple(row["preserved"] for row in rows),
         rejected=latents.get("rejected_"),
+        told=_geometry([row["geometry"] for row in rows], encoder.device),
     )
 
 
@@ -172,10 +195,23 @@ def _masks(masks: Sequence[Tensor | None], device: str) -> Tensor | None:
     return torch.stack([torch.ones_like(given[0]) if mask is None else mask for mask in masks]).to(device)
 
 
+def _geometry(rows: Sequence[Tensor | None], device: str) -> dict[str, Tensor]:
+    """Stack sizes and crops (6,), if the family reads them."""
+    import torch
+
+    given = [row for row in rows if row is not None]
+    return {"geometry": torch.stack(given).to(device)} if given else {}
+
+
 def held_out_pictures(encoder: Encoder, config: Config) -> list[str]:
     """Return the digest of the picture of each sample that ``held_out_batches`` yields, in its order."""
-    looked_at, slots = encoder.data.held_out[: config.validation.loss_images], config.validation.loss_timesteps
-    return [encoder.data.digests[index] for index in looked_at for _ in range(slots)]
+    slots = config.validation.loss_timesteps
+    return [encoder.data.digests[index] for index in _looked_at(encoder, config) for _ in range(slots)]
+
+
+def _looked_at(encoder: Encoder, config: Config) -> list[int]:
+    """Return the held-out samples that the validation loss looks at, those of one shape together."""
+    return sorted(encoder.data.held_out[: config.validation.loss_images], key=encoder.pictures.size)
 
 
 def held_out_batches(encoder: Encoder, config: Config) -> Iterator[Batch]:
@@ -184,16 +220,16 @@ def held_out_batches(encoder: Encoder, config: Config) -> Iterator[Batch]:
 
     validation, pictures = config.validation, encoder.pictures
     rows = []
-    for index in encoder.data.held_out[: validation.loss_images]:
+    for index in _looked_at(encoder, config):
         sample = encoder.data.source[index]
         means = {prefix: _mean(encoder, index, rejected=side) for prefix, side in pictures.sides.items()}
         mask = pictures.mask(index, flip=False) if "mask" in sample.extra else None
+        geometry = pictures.geometry(index, flip=False)
         for slot in range(validation.loss_timesteps):
             seed = derive(config.seed, "validation", encoder.data.digests[index], slot)
             noise = torch.randn(means[""].shape, generator=torch.Generator().manual_seed(seed))
-            rows.append((sample, means, noise, (slot + 0.5) / validation.loss_timesteps, seed, mask))
-    size = config.train.batch
-    for part in (rows[first : first + size] for first in range(0, len(rows), size)):
+            rows.append((sample, means, noise, (slot + 0.5) / validation.loss_timesteps, seed, mask, geometry))
+    for part in _parts(rows, config.train.batch):
         captions = [sample.caption for sample, *_ in part]
         latents = {
             prefix: encoder.family.scale_latents(
@@ -207,12 +243,20 @@ def held_out_batches(encoder: Encoder, config: Config) -> Iterator[Batch]:
             conditioning=encoder.conditioning(captions) if encoder.cache_text else None,
             latents=latents[""],
             noise=torch.stack([noise for _, _, noise, *_ in part]).to(encoder.device),
-            uniform=torch.tensor([slot for *_, slot, _, _ in part], device=encoder.device),
+            uniform=torch.tensor([slot for *_, slot, _, _, _ in part], device=encoder.device),
             weights=torch.tensor([sample.weight for sample, *_ in part], device=encoder.device),
-            seeds=[seed for *_, seed, _ in part],
-            mask=_masks([mask for *_, mask in part], encoder.device),
+            seeds=[seed for *_, seed, _, _ in part],
+            mask=_masks([mask for *_, mask, _ in part], encoder.device),
+            told=_geometry([geometry for *_, geometry in part], encoder.device),
             rejected=latents.get("rejected_"),
         )
+
+
+def _parts(rows: Sequence[Any], size: int) -> Iterator[list[Any]]:
+    """Cut rows of ``held_out_batches`` into parts of at most ``size`` whose latents have one shape."""
+    for _, same in itertools.groupby(rows, key=lambda row: row[2].shape):
+        every = list(same)
+        yield from (every[first : first + size] for first in range(0, len(every), size))
 
 
 def _mean(encoder: Encoder, index: int, *, rejected: bool) -> Tensor:

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +38,26 @@ def content_key(*parts: str | float | bool) -> str:
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=20).hexdigest()
 
 
+class Hasher:
+    """``content_key`` of texts that come one after the other, in constant memory."""
+
+    def __init__(self) -> None:
+        self._hash, self._separator = hashlib.blake2b(b"[", digest_size=20), b""
+
+    def add(self, part: str) -> None:
+        """Add a text."""
+        self._hash.update(self._separator + json.dumps(part).encode())
+        self._separator = b", "
+
+    def key(self) -> str:
+        """Return what ``content_key`` returns for all of them."""
+        whole = self._hash.copy()
+        whole.update(b"]")
+        return whole.hexdigest()
+
+
 class TensorStore:
-    """Named tensors by key in one folder. Reading is a memory-mapped slice."""
+    """Named tensors by key in one folder. What is read stays in nobody's memory."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,19 +66,21 @@ class TensorStore:
         self._index = folder / "index.sqlite"
         self._connection: sqlite3.Connection | None = None
         self._owner = 0
-        self._map: np.memmap[Any, np.dtype[np.uint8]] | None = None
+        self._file = -1
         with self._open() as connection:
             connection.execute("CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, layout TEXT NOT NULL)")
 
     def _open(self) -> sqlite3.Connection:
         """Return this process's connection (SQLite's must not be carried over a fork)."""
         if self._connection is None or self._owner != os.getpid():
-            self._connection, self._owner, self._map = sqlite3.connect(self._index, timeout=60), os.getpid(), None
+            self._connection, self._owner = sqlite3.connect(self._index, timeout=60), os.getpid()
+            self._file = os.open(self._data, os.O_RDONLY)
+            weakref.finalize(self, os.close, self._file)
         return self._connection
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the connection and the map behind when going to another process."""
-        return self.__dict__ | {"_connection": None, "_owner": 0, "_map": None}
+        """Leave the connection and the file behind when going to another process."""
+        return self.__dict__ | {"_connection": None, "_owner": 0, "_file": -1}
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Return those of the keys that are not stored, each once, in order."""
@@ -95,11 +116,6 @@ class TensorStore:
         tensors = {}
         for name, (offset, shape, dtype) in json.loads(row[0]).items():
             count = int(np.prod(shape)) * np.dtype(dtype).itemsize
-            raw = self._bytes(offset, offset + count)
-            tensors[name] = torch.from_numpy(raw.view(dtype).reshape(shape))
+            raw = bytearray(os.pread(self._file, count, offset))
+            tensors[name] = torch.from_numpy(np.frombuffer(raw, dtype).reshape(shape))
         return tensors
-
-    def _bytes(self, start: int, stop: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        if self._map is None or stop > len(self._map):
-            self._map = np.memmap(self._data, np.uint8, mode="r")
-        return np.array(self._map[start:stop])

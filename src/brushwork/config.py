@@ -121,9 +121,8 @@ class Config(Settings):
         method, data = (tree.get(key) if isinstance(tree, dict) else None for key in ("method", "data"))
         if not isinstance(method, dict) or not isinstance(data, dict):
             return tree
-        named, token = data.get("type"), method.get("token")
-        known = named in registry.names("sources") and "token" in registry.load("sources", named).Config.model_fields
-        return {**tree, "data": {"token": token, **data}} if known and token else tree
+        token = method.get("token")
+        return {**tree, "data": _told(data, token)} if token else tree
 
     @model_validator(mode="after")
     def _steered_away_by_guidance(self) -> Config:
@@ -167,6 +166,17 @@ class Config(Settings):
             )
             raise ValueError(message)
         return self
+
+
+def _told(data: Any, token: str) -> Any:
+    """Return the settings of a source, or of all that are mixed, with a token where they have use for one."""
+    if not isinstance(data, dict):
+        return data
+    if isinstance(data.get("parts"), (list, tuple)):
+        return {**data, "parts": [_told(part, token) for part in data["parts"]]}
+    named = data.get("type")
+    known = named in registry.names("sources") and "token" in registry.load("sources", named).Config.model_fields
+    return {"token": token, **data} if known else data
 
 
 class _Loader(yaml.SafeLoader):

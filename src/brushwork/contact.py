@@ -25,6 +25,10 @@ REFERENCES = 5_000
 """At most so many training pictures are measured beside the drawn ones; copies of others are not found."""
 
 
+REMEMBERED = 10_000
+"""At most so many captions are looked at to choose some."""
+
+
 def pictures(data: PluginSettings, limit: int) -> Iterator[tuple[str, Image]]:
     """Yield at most ``limit`` captions with their pictures as squares of the training resolution.
 
@@ -54,6 +58,14 @@ def references(data: PluginSettings, places: Sequence[int], count: int) -> list[
     source: Source = data.build()
     every = spread(getattr(source, "distinct", len(source)), REFERENCES)
     return [_square(source, every[place], data)[1] for place in places] if len(every) == count else []
+
+
+def captions(source: Source, limit: int) -> list[str]:
+    """Return at most ``limit`` different captions, spread evenly over those of a source; of many, over some of them."""
+    count = source.distinct if getattr(source, "streaming", False) else len(source)  # type: ignore[attr-defined]
+    every = (source[index].caption for index in spread(count, REMEMBERED))
+    different = list(dict.fromkeys(caption for caption in every if caption))
+    return [different[place] for place in spread(len(different), limit)]
 
 
 def spread(count: int, limit: int) -> list[int]:

@@ -131,7 +131,9 @@ def held_out(config: Config, facts: Facts) -> Iterator[Choice]:
     if data.validation_split == "auto":
         total = facts.pictures + facts.held_out
         reason = f"{facts.held_out} of {total} pictures held out: a tenth, at most 32, none below 20"
-        yield Choice("data.validation_split", round(facts.held_out / total, 6), reason)
+        share = round(facts.held_out / total, 6)
+        exact = share if round(share * total) == facts.held_out else round(facts.held_out / total, 15)
+        yield Choice("data.validation_split", exact, reason)
 
 
 def batch(config: Config, facts: Facts) -> Iterator[Choice]:

@@ -6,6 +6,7 @@ recipe.yaml: train.max_train_steps: should be a valid integer (it is 'many')
 
 from __future__ import annotations
 
+import typing
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
@@ -43,7 +44,9 @@ def explain(error: ValidationError, model: type[BaseModel], where: str, prefix: 
         name = ".".join(map(str, place))
         cause = problem.get("ctx", {}).get("error")
         if isinstance(cause, PartError):
-            lines += explain(cause.error, cause.model, where, place)
+            # The keys of some plug-ins stand beside those of the settings around them: data.parts.0.path.
+            beside = getattr(_inner(model, problem["loc"][:-1]), "beside", None)
+            lines += explain(cause.error, cause.model, where, place[:-1] if place[-1] == beside else place)
         elif problem["type"] == "extra_forbidden":
             known = _fields(model, problem["loc"][:-1])
             full = ".".join(map(str, (*prefix, *problem["loc"])))
@@ -91,6 +94,9 @@ def _inner(model: type[BaseModel], location: tuple[int | str, ...]) -> type[Base
     """Return the settings at a location below ``model``, or None where there is a plain value."""
     inner: Any = model
     for key in location:
+        if isinstance(key, int):  # one of several: tuple[Part, ...]
+            inner = next(iter(typing.get_args(inner)), None)
+            continue
         fields = inner.model_fields if isinstance(inner, type) and issubclass(inner, BaseModel) else {}
         inner = fields[key].annotation if key in fields else None
     return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None

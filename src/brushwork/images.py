@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
+from brushwork import buckets
 from brushwork.errors import DataError
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What brings a picture with each EXIF orientation upright."""
+SIDEWAYS = (5, 6, 7, 8)
+"""Orientations that exchange width and height."""
 
 # What Pillow's decoders raise on damaged files.
 BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, RuntimeError, struct.error)
@@ -109,6 +112,17 @@ def _formats() -> tuple[str, ...]:
     return tuple(each for each in FORMATS if each in Image.OPEN)
 
 
+def size(data: bytes, name: str = "") -> tuple[int, int]:
+    """Return width and height of a picture as it is shown, without decoding it.
+
+    Raises:
+        DataError: The bytes are not a picture.
+    """
+    with inspect(io.BytesIO(data), name or "picture") as image:
+        width, height = image.size
+        return (height, width) if orientation(image) in SIDEWAYS else (width, height)
+
+
 def _what_else(file: Path | io.BytesIO) -> str:
     """Say what bytes are that are no picture."""
     if isinstance(file, io.BytesIO):
@@ -127,14 +141,19 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; unreadable EXIF data count as none."""
+def orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation; unreadable EXIF data count as none."""
     with _opening, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+            return int(image.getexif().get(ORIENTATION, 1))
         except BROKEN:
-            turn = None
+            return 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation."""
+    turn = TURNS.get(orientation(image))
     return image if turn is None else image.transpose(turn)
 
 
@@ -177,6 +196,51 @@ def _from_cmyk(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def crop(
+    image: Image.Image, size: tuple[int, int], *, flip: bool, random_xy: tuple[float, float] | None = None
+) -> NDArray[np.uint8]:
+    """Resize a picture so that it just covers ``size`` (Lanczos), crop that out of it, mirror it if ``flip``.
+
+    For a square the arithmetic is that of torchvision's Resize, CenterCrop and RandomCrop: the same picture gives the
+    same pixels.
+
+    Args:
+        image: RGB.
+        size: Width and height in pixels.
+        flip: Mirror left and right.
+        random_xy: Two numbers in [0, 1): how far to the right and how far down the crop lies; None: in the middle.
+
+    Returns:
+        uint8, (height, width, 3).
+    """
+    resized = image.resize(buckets.covered(image.size, size), Image.Resampling.LANCZOS)
+    left, top = corner(image.size, size, random_xy)
+    cropped = resized.crop((left, top, left + size[0], top + size[1]))
+    return np.array(cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else cropped)
+
+
+def corner(size: tuple[int, int], target: tuple[int, int], random_xy: tuple[float, float] | None) -> tuple[int, int]:
+    """Return left and top of the crop in the resized picture; without ``random_xy`` it is the middle."""
+    width, height = buckets.covered(size, target)
+    space_x, space_y = width - target[0], height - target[1]
+    if random_xy is None:
+        return round(space_x / 2), round(space_y / 2)
+    return int(random_xy[0] * (space_x + 1)), int(random_xy[1] * (space_y + 1))
+
+
+def geometry(
+    size: tuple[int, int], target: tuple[int, int], *, flip: bool, random_xy: tuple[float, float] | None = None
+) -> tuple[int, ...]:
+    """Return what Stable Diffusion XL is told (arXiv:2307.01952, section 2.2), of the picture as ``crop`` shows it.
+
+    Height and width before it was resized, top and left of the crop in the resized picture, height and width of that.
+    """
+    left, top = corner(size, target, random_xy)
+    if flip:
+        left = buckets.covered(size, target)[0] - target[0] - left
+    return size[1], size[0], top, left, target[1], target[0]
+
+
 def square(
     image: Image.Image,
     resolution: int,
@@ -185,36 +249,9 @@ def square(
     flip: bool,
     random_xy: tuple[float, float] | None = None,
 ) -> NDArray[np.uint8]:
-    """Resize the shorter side to ``resolution`` (Lanczos), crop a square, mirror it if ``flip``.
-
-    The arithmetic is that of torchvision's Resize, CenterCrop and RandomCrop: the same picture gives the same pixels.
-
-    Args:
-        image: RGB.
-        resolution: Pixels a side.
-        centre: Crop the middle; otherwise ``random_xy`` says where.
-        flip: Mirror left and right.
-        random_xy: Two numbers in [0, 1): how far to the right and how far down the square lies.
-
-    Returns:
-        uint8, (resolution, resolution, 3).
-    """
-    resized = image.resize(_shorter_side(image.size, resolution), Image.Resampling.LANCZOS)
-    space_x, space_y = resized.width - resolution, resized.height - resolution
-    if centre:
-        left, top = round(space_x / 2), round(space_y / 2)
-    else:
-        assert random_xy is not None
-        left, top = int(random_xy[0] * (space_x + 1)), int(random_xy[1] * (space_y + 1))
-    cropped = resized.crop((left, top, left + resolution, top + resolution))
-    return np.array(cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else cropped)
-
-
-def _shorter_side(size: tuple[int, int], resolution: int) -> tuple[int, int]:
-    width, height = size
-    if width <= height:
-        return resolution, int(resolution * height / width)
-    return int(resolution * width / height), resolution
+    """Crop a square of ``resolution`` pixels a side, from the middle or where ``random_xy`` says; see ``crop``."""
+    assert centre == (random_xy is None)
+    return crop(image, (resolution, resolution), flip=flip, random_xy=random_xy)
 
 
 def to_pixels(array: NDArray[np.uint8]) -> torch.Tensor:

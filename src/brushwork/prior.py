@@ -18,8 +18,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from brushwork import generate, images, infotext, prompts
 from brushwork.cache import cache_folder, content_key
+from brushwork.digests import Digests
 from brushwork.errors import ConfigError
 from brushwork.processes import join
 from brushwork.progress import bar
@@ -152,17 +155,18 @@ def mix(data: Data, every: Sequence[Drawn]) -> Data:
     own = len(data.source)
     rounds = -(-max(map(len, every)) // len(data.train))
     share = max(1, rounds) * len(data.train)
-    digests, train = list(data.digests), data.train * max(1, rounds)
+    digests, train = Digests(data.digests), [np.tile(data.train, max(1, rounds))]
     for drawn in every:
-        train += [len(digests) + place % len(drawn) for place in range(share)]
-        digests += ["" if drawn.missing else images.digest(drawn[index].image.read()) for index in range(len(drawn))]
+        train.append((len(digests) + np.arange(share) % len(drawn)).astype(np.int32))
+        for index in range(len(drawn)):
+            digests.append("" if drawn.missing else images.digest(drawn[index].image.read()))
     source = Joined([data.source, *every])
     contents = [(source[index].caption, source[index].weight, digests[index]) for index in range(own, len(source))]
     return replace(
         data,
         source=source,
         digests=digests,
-        train=train,
+        train=np.concatenate(train),
         fingerprint=content_key(data.fingerprint, json.dumps(contents)),
         drawn=len(source) - own,
     )

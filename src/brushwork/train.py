@@ -34,6 +34,7 @@ from brushwork import (
     sampling,
     states,
 )
+from brushwork.curate import gate
 from brushwork.devices import resolve_dtype
 from brushwork.runs import replacing
 from brushwork.seeds import derive
@@ -101,9 +102,7 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     source = config.data.build()
     method: Method = config.method.build()
     objective: Objective = config.objective.build()
-    verify = getattr(source, "verify", None)
-    if verify is not None:
-        verify()
+    looked = gate.verify(source)
     encoding.check_token(source, getattr(method, "token", None))
     agreement.check(source, config, method, objective)
     import torch
@@ -121,7 +120,9 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     objective_prepare = getattr(objective, "prepare", None)
     if objective_prepare is not None:
         objective_prepare(family)
-    data = prior.mix(encoding.read(source, config.data, config.seed), drawn)  # type: ignore[arg-type]
+    sized = getattr(family, "reads_geometry", False)
+    data = prior.mix(encoding.read(source, config.data, config.seed, sized=sized), drawn)  # type: ignore[arg-type]
+    found = gate.judge(looked, config, data, family)
     config, chosen = defaults.resolve(config, defaults.look(family, method, objective, data, config))
     method = config.method.build()  # which may have been given a rank or a rate
     groups = method.attach(family, config.seed)
@@ -136,7 +137,7 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     trained = method.trains & {"text_encoder", "embeddings"}
     encoder = encoding.Encoder(config, family, data, text_is_trained=bool(trained), device=device)
     encoded = encoder.fill() if encode else {}
-    return Trainer(config, family, method, objective, groups, encoder, device, dtype, encoded, drawn, chosen)
+    return Trainer(config, family, method, objective, groups, encoder, device, dtype, encoded, drawn, chosen, found)
 
 
 @dataclass
@@ -161,7 +162,7 @@ class Trainer:
         import torch
 
         settings = self.config.train
-        self.examples = batches.Examples(self.encoder.pictures, self.config.seed)
+        self.examples = batches.Examples(self.encoder.pictures, self.config.seed, settings.batch)
         self.named: dict[str, nn.Parameter] = {
             f"{group.name}.{name}": parameter for group in self.groups for name, parameter in group.parameters.items()
         }
@@ -304,14 +305,14 @@ class Trainer:
         import torch
 
         if batch.conditioning is not None:
-            return batch.conditioning.to(self.device, self.dtype)
+            return batch.conditioned(batch.conditioning).to(self.device, self.dtype)
         text_is_trained = bool(self.method.trains & {"text_encoder", "embeddings"})
         mixed = self.config.train.mixed_precision != "no"
         with (
             torch.set_grad_enabled(text_is_trained and torch.is_grad_enabled()),
             torch.autocast(self.device.split(":")[0], dtype=self.dtype, enabled=mixed),
         ):
-            return self.family.encode_text(batch.captions)
+            return batch.conditioned(self.family.encode_text(batch.captions))
 
     def validate(self, step: Step, run: RunFolder | None) -> Step:
         """Measure the held-out loss after a step, keep the state if it is the best so far, and draw the samples."""

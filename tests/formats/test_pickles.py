@@ -10,7 +10,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-import hostile
+import hostile_pickles as hostile
 import pytest
 import torch
 from safetensors.torch import load_file, save_file

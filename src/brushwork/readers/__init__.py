@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from brushwork.errors import DataError
+from brushwork.readers.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -76,9 +77,9 @@ class FileRows:
     """Rows whose pictures are files."""
 
     def __init__(
-        self, rows: Sequence[tuple[str, Captions]], notes: Sequence[str] = (), masks: Mapping[int, str] | None = None
+        self, rows: Iterable[tuple[str, Captions]], notes: Sequence[str] = (), masks: Mapping[int, str] | None = None
     ) -> None:
-        self._rows = rows
+        self._rows = Spool(rows)
         self.notes = notes
         self.masks = masks or {}
         """The files of masks by the number of the row, where a table names them."""
@@ -87,13 +88,14 @@ class FileRows:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Row:
-        path, captions = self._rows[index]
+        path, cell = self._rows[index]
+        captions = tuple(cell) if isinstance(cell, list) else cell
         mask = ImageFile(self.masks[index]) if index in self.masks else None
         return Row(path, ImageFile(path), first(captions), mask, others=others(captions))
 
     def captions(self) -> Iterable[str | None]:
         """Yield every picture's first caption in order."""
-        return (first(captions) for _, captions in self._rows)
+        return (cell[0] if isinstance(cell, list) else cell for _, cell in self._rows)
 
 
 def first(captions: Captions) -> str | None:

@@ -73,6 +73,7 @@ class ArrowRows:
         self._masks = _encoded(plain, mask_column) if mask_column else None
         self._mask_column = mask_column or ""
         self._image_column, self._caption_column, self._asked = image_column, caption_column, asked
+        self._plain = plain
 
     def __len__(self) -> int:
         return len(self._texts)
@@ -94,6 +95,11 @@ class ArrowRows:
         for start in range(0, len(self), BATCH):
             batch = self._texts[start : start + BATCH][self._caption_column]
             yield from (first(clean_all(cell, f"{self._asked}[{start + i}]")) for i, cell in enumerate(batch))
+
+    def licences(self) -> Iterator[str]:
+        """Yield what the columns of licences say, where there are any."""
+        for name in columns.usual(list(self._plain.features), None, columns.LICENCES):
+            yield from (str(cell) for cell in self._plain.select_columns([name])[:][name] if cell)
 
 
 def _encoded(dataset: Dataset, column: str) -> Dataset:
@@ -132,7 +138,9 @@ def from_disk(folder: Path, split: str) -> Dataset:
     return opened[split]
 
 
-def load(path: str, subset: str | None, split: str, revision: str | None = None, *, hint: str = "") -> Dataset:
+def load(
+    path: str, subset: str | None, split: str, revision: str | None = None, *, hint: str = "", streaming: bool = False
+) -> Any:
     """Fetch a data set from the hub (or build it from the Parquet files in a folder).
 
     Args:
@@ -141,6 +149,7 @@ def load(path: str, subset: str | None, split: str, revision: str | None = None,
         split: One of its splits.
         revision: The hub revision.
         hint: What to add when it is not found.
+        streaming: Open it without fetching it: an ``IterableDataset``.
 
     Raises:
         DataError: It is not there, cannot be fetched, or needs code to be run.
@@ -148,8 +157,9 @@ def load(path: str, subset: str | None, split: str, revision: str | None = None,
     from datasets import load_dataset
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
+    options = {"streaming": True} if streaming else {}
     try:
-        return load_dataset(path, name=subset, split=split, revision=revision)
+        return load_dataset(path, name=subset, split=split, revision=revision, **options)
     except DatasetNotFoundError as error:
         message = f"data: there is no data set {path!r} on the hub, or it needs a login: {_first_line(error)}{hint}"
         raise DataError(message) from error

@@ -42,6 +42,8 @@ MASKS = Wanted(
     (("mask",), ("masks", "mask_image", "mask_file_name", "mask_file", "mask_path", "masklabel")),
 )
 
+LICENCES = Wanted("licences", "", (("license", "licence", "rights", "copyright", "license_url"),))
+
 
 def usual(names: Sequence[str], asked: str | None, wanted: Wanted) -> list[str]:
     """Return the columns that may hold what only its name tells: the named one, or those with a usual name."""

@@ -6,7 +6,7 @@ dogs/rex.png  dogs/rex.caption
 """
 
 # A path is a plain string here, so that a million of them fit in memory.
-# ruff: noqa: PTH110, PTH112, PTH113, PTH116, PTH122
+# ruff: noqa: PTH110, PTH112, PTH113, PTH116, PTH119, PTH122
 
 from __future__ import annotations
 
@@ -49,8 +49,13 @@ def read(folder: Path, files: Sequence[str], suffixes: Sequence[str] = CAPTIONS)
     return FileRows(rows, [*_left_out(files), *(_orphans(found, texts) if lacking else [])])
 
 
-def walk(folder: Path) -> Iterator[str]:
+def walk(folder: Path, hidden: list[str] | None = None, refused: list[str] | None = None) -> Iterator[str]:
     """Yield every file below a folder in a fixed order; hidden ones are left out, loops of links are walked once.
+
+    Args:
+        folder: Where to begin.
+        hidden: Takes what is hidden, a folder as one.
+        refused: Takes the folders that cannot be listed, instead of an error.
 
     Raises:
         DataError: A folder cannot be listed.
@@ -64,10 +69,16 @@ def walk(folder: Path) -> Iterator[str]:
                 continue
             seen.add((state.st_dev, state.st_ino))
             with os.scandir(here) as entries:
-                listed = sorted(each.path for each in entries if _is_shown(each.name))
+                every = sorted(each.path for each in entries)
         except OSError as error:
+            if refused is not None:
+                refused.append(here)
+                continue
             message = f"{here}: the folder cannot be listed ({error.strerror})"
             raise DataError(message) from error
+        listed = [path for path in every if _is_shown(os.path.basename(path))]
+        if hidden is not None:
+            hidden += [path for path in every if not _is_shown(os.path.basename(path))]
         waiting += [path for path in reversed(listed) if os.path.isdir(path)]
         # A link that leads nowhere counts, so that it is reported as a picture that cannot be read.
         yield from (path for path in listed if os.path.isfile(path) or not os.path.exists(path))

@@ -1,4 +1,4 @@
-"""Pictures with captions: a folder, a table in a folder, a saved data set, or one from the hub.
+"""Pictures with captions: a folder, a table in a folder, WebDataset shards, a saved data set, or one from the hub.
 
 source = Config(path="engravings").build()
 source.verify()                                 # decodes every picture once
@@ -7,12 +7,13 @@ source[0].caption
 
 from __future__ import annotations
 
+import functools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from brushwork import progress
 from brushwork.errors import DataError, listing, nearest
@@ -20,16 +21,26 @@ from brushwork.sources import ImageSettings
 from brushwork.values import Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from datasets import Dataset
+    from PIL.Image import Image
+
+    Look = Callable[[str, Image], None]
 
     from brushwork.readers import FileRows, Row, Rows
+    from brushwork.readers.stream import Streamed
 
 DATASETS = Path(__file__).parent.parent / "assets" / "datasets"
 
+KNOWN = {"gigant/oldbookillustrations": ("1600px", "info_alt")}
+"""Columns of pictures and captions of data sets on the hub where several could be meant."""
+
 DECODED_AT_MOST = 20_000
 """Up to so many pictures ``verify`` decodes each one; of larger sets it reads the headers only."""
+
+LISTED = 3
+"""So many pictures are named where many are meant."""
 
 AT_ONCE = 256
 """How many pictures are handed to the checking threads at a time."""
@@ -40,7 +51,8 @@ class Config(ImageSettings):
 
     type: Literal["captioned"] = "captioned"
     path: str = Field(
-        min_length=1, description="A folder, a hub id, or the name of an embedded data set, such as engravings."
+        min_length=1,
+        description="A folder, tar shards (shards/{000..007}.tar), a hub id, or an embedded data set: engravings.",
     )
     captions: Literal["auto", "metadata", "txt", "caption"] = Field(
         "auto", description="Where a folder's captions are, should it have several kinds; auto: whichever is there."
@@ -58,6 +70,15 @@ class Config(ImageSettings):
     allow_bad_captions: bool = Field(
         default=False, description="Train although captions are missing (then empty), empty, or all the same."
     )
+    streaming: bool = Field(
+        default=False, description="Read a data set of the hub as training goes on, without storing it."
+    )
+    shuffle_buffer: PositiveInt = Field(
+        1000, description="Samples of a stream that are held in memory and shuffled, and as many behind them."
+    )
+    num_samples: PositiveInt | None = Field(
+        None, description="About how many samples a stream has, where it does not say so itself."
+    )
 
     @model_validator(mode="after")
     def _masks_are_wanted(self) -> Config:
@@ -66,12 +87,21 @@ class Config(ImageSettings):
             raise ValueError(message)
         return self
 
-    def build(self) -> Captioned:
+    @model_validator(mode="after")
+    def _streamed(self) -> Config:
+        self._refuse_changed("streaming is false", self.streaming, "shuffle_buffer", "num_samples")
+        unread = ("buckets", "masks", "captions", "bucket_step", "bucket_upscale")
+        self._refuse_changed("streaming is true", not self.streaming, *unread)
+        return self
+
+    def build(self) -> Captioned | Streamed:
         """Find the pictures and check the captions.
 
         Raises:
             DataError: There is no such data set, no picture, or the captions are not as they should be.
         """
+        if self.streaming:
+            return _stream(self)
         rows = find_rows(self)
         if not len(rows):
             message = f"{self.path} has no pictures."
@@ -99,18 +129,18 @@ class Captioned:
 
     def __getitem__(self, index: int) -> Sample:
         row = self.rows[index]
-        # Where the package lies says nothing to anybody: an embedded picture is engravings/000-cat.png.
-        name = row.name.removeprefix(f"{DATASETS}{os.sep}")
         extra = {"mask": row.mask} if self.masked else {}
-        return Sample(name, row.image, row.caption or "", extra=extra, others=row.others)
+        return Sample(_shown(row.name), row.image, row.caption or "", extra=extra, others=row.others)
 
-    def verify(self) -> None:
+    def verify(self, look: Look | None = None) -> None:
         """Read every picture once, with a progress bar; of more than ``DECODED_AT_MOST`` only the headers.
+
+        ``look`` is called with the name and the decoded picture of each, from several threads.
 
         Raises:
             DataError: With the number of broken pictures and the first of them.
         """
-        broken = list(self._broken())
+        broken = list(self._broken(look))
         if broken:
             message = (
                 f"{len(broken)} of {len(self)} pictures cannot be used:\n{listing(broken)}.\n"
@@ -118,8 +148,9 @@ class Captioned:
             )
             raise DataError(message)
 
-    def _broken(self) -> Iterator[str]:
-        check = _check_pixels if len(self) <= DECODED_AT_MOST or self.masked else _check_header
+    def _broken(self, look: Look | None) -> Iterator[str]:
+        decoded = len(self) <= DECODED_AT_MOST or self.masked
+        check = functools.partial(_check_pixels, look=look) if decoded else _check_header
         workers = min(8, os.cpu_count() or 1)
         with progress.bar("checking pictures", len(self)) as advance, ThreadPoolExecutor(workers) as pool:
             for start in range(0, len(self), AT_ONCE):
@@ -130,14 +161,21 @@ class Captioned:
                         yield problem
 
 
-def _check_pixels(row: Row) -> str:
+def _shown(name: str) -> str:
+    """Leave out where the package lies, which says nothing to anybody: engravings/000-cat.png."""
+    return name.removeprefix(f"{DATASETS}{os.sep}")
+
+
+def _check_pixels(row: Row, look: Look | None) -> str:
     from brushwork import images
     from brushwork.readers import masks
 
     try:
-        images.decode(row.image.read(), name=row.name)
+        image = images.decode(row.image.read(), name=row.name)
     except DataError as error:
         return str(error)
+    if look is not None:
+        look(_shown(row.name), image)
     return masks.problem(row)
 
 
@@ -158,21 +196,31 @@ def _check_header(row: Row) -> str:
 
 def _caption_problem(rows: Rows) -> str:
     """Say what is wrong with the captions, if anything."""
-    captions = list(rows.captions())
-    bad = [index for index, caption in enumerate(captions) if not caption]
+    bad, same, start = 0, True, None
+    named: list[str] = []
+    for index, caption in enumerate(rows.captions()):
+        start = caption if index == 0 else start
+        same = same and caption == start
+        if not caption:
+            bad += 1
+            named += [rows[index].name] if len(named) <= LISTED else []
     if bad:
-        names = listing(rows[index].name for index in bad)
-        return f"{len(bad)} of {len(captions)} pictures have no caption or an empty one: {names}."
-    if len(captions) > 1 and len(set(captions)) == 1:
-        return f"all {len(captions)} captions are the same: {captions[0]!r}."
+        more = f" and {bad - LISTED} more" if bad > LISTED else ""
+        return f"{bad} of {len(rows)} pictures have no caption or an empty one: {', '.join(named[:LISTED])}{more}."
+    if len(rows) > 1 and same:
+        return f"all {len(rows)} captions are the same: {start!r}."
     return ""
 
 
 def find_rows(config: Config) -> Rows:
     """Choose the reader for a path; the captions are not looked at."""
-    from brushwork.readers import arrow, masks
+    from brushwork.readers import arrow, masks, shards
     from brushwork.readers import folder as folders
 
+    if shards.is_shards(config.path):
+        unread = ("subset", "revision", "image_column", "masks", "mask_column")
+        _refuse(config, f"{config.path} is tar shards", *unread)
+        return shards.read(config.path, config.caption_column)
     folder = find_folder(config.path)
     if folder is None:
         dataset = arrow.load(config.path, config.subset, config.split, config.revision, hint=nearest_data(config.path))
@@ -191,11 +239,33 @@ def find_rows(config: Config) -> Rows:
     return masks.MaskedRows(rows, beside) if beside else rows
 
 
+def _stream(config: Config) -> Streamed:
+    """Open a data set of the hub, or a folder of Parquet files, as a stream."""
+    from brushwork.readers import arrow, shards, stream
+
+    folder = None if shards.is_shards(config.path) else find_folder(config.path)
+    if shards.is_shards(config.path) or (folder and (arrow.is_saved(folder) or not list(folder.rglob("*.parquet")))):
+        message = (
+            f"data.streaming: {config.path} lies here already and is read picture by picture in any case; "
+            f"set data.streaming=false."
+        )
+        raise DataError(message)
+    known = KNOWN.get(config.path, (None, None))
+    asked = stream.Asked(
+        config.path, config.image_column or known[0], config.caption_column or known[1], config.shuffle_buffer,
+        config.num_samples, config.validation_split, config.allow_bad_captions,
+    )  # fmt: skip
+    hint = nearest_data(config.path)
+    path = str(folder or config.path)
+    return stream.Streamed(stream.open_stream(path, config.subset, config.split, config.revision, hint=hint), asked)
+
+
 def _arrow_rows(dataset: Dataset, config: Config) -> Rows:
     from brushwork.readers import arrow
 
-    columns = (config.image_column, config.caption_column, config.path, config.mask_column)
-    return arrow.rows(dataset, *columns, masks=config.masks)
+    known = KNOWN.get(config.path, (None, None))
+    image, caption = config.image_column or known[0], config.caption_column or known[1]
+    return arrow.rows(dataset, image, caption, config.path, config.mask_column, masks=config.masks)
 
 
 def _refuse(config: Config, because: str, *options: str) -> None:

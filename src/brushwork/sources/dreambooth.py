@@ -127,6 +127,6 @@ class DreamBooth:
         sample = self.pictures[index]
         return sample if self.prompt is None else dataclasses.replace(sample, caption=self.prompt, others=())
 
-    def verify(self) -> None:
+    def verify(self, look: captioned.Look | None = None) -> None:
         """Read every picture once; see ``brushwork.sources.captioned``."""
-        self.pictures.verify()
+        self.pictures.verify(look)

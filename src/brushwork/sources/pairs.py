@@ -66,9 +66,9 @@ class Pairs:
         pair = self.pairs[index]
         return Sample(pair.name, pair.chosen, pair.caption or "", extra={"rejected": pair.rejected})
 
-    def verify(self) -> None:
+    def verify(self, look: captioned.Look | None = None) -> None:
         """Read every picture once; see ``brushwork.sources.captioned``."""
-        captioned.Captioned(_Both(self.pairs)).verify()
+        captioned.Captioned(_Both(self.pairs)).verify(look)
 
 
 class _Both:

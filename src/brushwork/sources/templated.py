@@ -122,6 +122,6 @@ class Templated:
         caption, picture = divmod(index, self.distinct)
         return dataclasses.replace(self.pictures[picture], caption=self.captions[caption], others=())
 
-    def verify(self) -> None:
+    def verify(self, look: captioned.Look | None = None) -> None:
         """Read every picture once; see ``brushwork.sources.captioned``."""
-        self.pictures.verify()
+        self.pictures.verify(look)

@@ -10,12 +10,7 @@ import click
 from brushwork.cli import json_option, print_json
 
 
-@click.group()
-def command() -> None:
-    """Write preference pairs: draw several pictures of each prompt and rank them by a metric."""
-
-
-@command.command()
+@click.command()
 @click.argument("model")
 @click.argument("prompts", metavar="PROMPT...", nargs=-1, required=True)
 @click.option("--metric", default="clip", help="By what pictures are ranked.", show_default=True)

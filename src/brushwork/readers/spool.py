@@ -1,0 +1,87 @@
+"""A list too long for memory: its rows lie in a temporary file, and each costs four bytes here.
+
+    spool = Spool()
+    spool.append(["a.jpg", "a cat"])
+    spool[0]                                    # ["a.jpg", "a cat"]
+
+Rows are whatever JSON can hold. The file goes with its last owner. Reading is one ``pread``, so threads, forked and
+spawned processes may read at the same time, and what was read stays in nobody's memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import weakref
+from array import array
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+BUFFER = 1 << 16
+"""Bytes that are written at a time."""
+BLOCK = 64
+"""The place in the file is remembered of every so many rows; of those between, the size."""
+
+
+class Spool:
+    """Rows on disk, by index."""
+
+    def __init__(self, rows: Iterable[Any] = ()) -> None:
+        self._file, self._path = tempfile.mkstemp(prefix="brushwork-rows-")
+        self._sizes, self._starts = array("I"), array("Q")
+        self._waiting, self._held, self._size = bytearray(), 0, 0
+        weakref.finalize(self, _remove, self._file, self._path, os.getpid())
+        for row in rows:
+            self.append(row)
+
+    def append(self, row: Any) -> None:
+        """Add a row."""
+        data = json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogateescape")
+        self._waiting += data
+        self._size += len(data)
+        if len(self._sizes) % BLOCK == 0:
+            self._starts.append(self._size - len(data))
+        self._sizes.append(len(data))
+        if len(self._waiting) >= BUFFER:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._held += os.pwrite(self._file, self._waiting, self._held)
+            assert self._held == self._size, "the disk took only a part"
+            self._waiting = bytearray()
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def __getitem__(self, index: int) -> Any:
+        if not 0 <= index < len(self._sizes):
+            raise IndexError(index)
+        self._flush()
+        block = index // BLOCK
+        start = self._starts[block] + sum(self._sizes[block * BLOCK : index])
+        return json.loads(os.pread(self._file, self._sizes[index], start).decode("utf-8", "surrogateescape"))
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[index] for index in range(len(self)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Go to another process as a path; the file stays this one's."""
+        self._flush()
+        return {"path": self._path, "sizes": self._sizes, "starts": self._starts}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._path, self._sizes, self._starts = state["path"], state["sizes"], state["starts"]
+        self._file = os.open(self._path, os.O_RDONLY)
+        self._waiting, self._held, self._size = bytearray(), 0, 0
+        weakref.finalize(self, os.close, self._file)
+
+
+def _remove(file: int, path: str, owner: int) -> None:
+    """Close the file, and remove it unless this is a forked child of whoever made it."""
+    os.close(file)
+    if os.getpid() == owner:
+        os.unlink(path)  # noqa: PTH108  (a path is a plain string in the readers)
