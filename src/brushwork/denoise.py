@@ -9,7 +9,7 @@ import contextlib
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from brushwork import samplers
+from brushwork import flow, samplers
 from brushwork.errors import ConfigError, ModelError, RunFailed
 
 if TYPE_CHECKING:
@@ -42,15 +42,22 @@ def pictures(family: Family, requests: Sequence[Request], tell: Callable[[float]
 
     from brushwork import canvas
 
+    own = getattr(family, "draw", None)
+    if own is not None:
+        return list(own(requests, tell))
     first = requests[0]
     denoiser: Any = family.denoiser
-    if denoiser.config.in_channels != canvas.latent_channels(family):
+    if family.flow is None and denoiser.config.in_channels != family.latent_channels:
         message = (
             f"model: its denoiser takes {denoiser.config.in_channels} channels but a picture has "
-            f"{canvas.latent_channels(family)}; it wants a mask or a map besides. Use a plain text-to-image model."
+            f"{family.latent_channels}; it wants a mask or a map besides. Use a plain text-to-image model."
         )
         raise ModelError(message)
-    scheduler = samplers.build(samplers.resolve(first.sampler), family.scheduler_config)
+    sampler = samplers.resolve(first.sampler)
+    if family.flow is None:
+        scheduler = samplers.build(sampler, family.scheduler_config)
+    else:
+        scheduler = flow.build(sampler, family, canvas.latent_size(family, first), first.steps)
     generators = [torch.Generator().manual_seed(each.seed) for each in requests]
     with _undisturbed(family):
         timesteps = _set_timesteps(scheduler, first, family)
@@ -58,7 +65,7 @@ def pictures(family: Family, requests: Sequence[Request], tell: Callable[[float]
         conditioning = _conditioning(family, requests)
         latents = start.latents
         for index, timestep in enumerate(timesteps):
-            inputs = scheduler.scale_model_input(latents, timestep)
+            inputs = latents if family.flow else scheduler.scale_model_input(latents, timestep)
             predicted = _predict(family, inputs, timestep, conditioning, first)
             latents = _step(scheduler, predicted, timestep, latents, generators)
             latents = start.keep(latents, scheduler, timesteps[index + 1 : index + 2])
@@ -92,8 +99,12 @@ def _set_timesteps(scheduler: Any, request: Request, family: Family) -> Tensor:
     if request.steps > limit:
         message = f"steps: {request.steps} is more than the {limit} that the base was trained with"
         raise ConfigError(message)
+    from brushwork import canvas
+
+    size = canvas.latent_size(family, request)
+    more = flow.timing(scheduler, family.flow, size, request.steps) if family.flow else {}
     try:
-        scheduler.set_timesteps(request.steps, device=next(family.denoiser.parameters()).device)
+        scheduler.set_timesteps(request.steps, device=next(family.denoiser.parameters()).device, **more)
     except (ValueError, IndexError, RuntimeError) as error:
         message = f"sampler: {request.sampler} cannot take {request.steps} steps: {error}"
         raise ConfigError(message) from error
@@ -111,29 +122,46 @@ def _set_timesteps(scheduler: Any, request: Request, family: Family) -> Tensor:
 
 def _conditioning(family: Family, requests: Sequence[Request]) -> Conditioning:
     """Encode the texts; with guidance the negative prompts come first."""
+    import torch
+
     parameter = next(family.denoiser.parameters())
     encoded = family.encode_text([each.prompt for each in requests])
-    if _guided(requests[0]):
-        encoded = encoded.concatenate([family.encode_text([each.negative_prompt for each in requests]), encoded])
+    if guided(family, requests[0]):
+        encode = getattr(family, "encode_negative", family.encode_text)
+        encoded = encoded.concatenate([encode([each.negative_prompt for each in requests]), encoded])
+    if family.guidance == "embedded":
+        encoded = encoded.told(guidance=torch.full((len(requests),), requests[0].guidance_scale))
     return encoded.to(parameter.device, parameter.dtype)
 
 
-def _guided(request: Request) -> bool:
-    return request.guidance_scale not in (0, 1)
+def guided(family: Family, request: Request) -> bool:
+    """Return whether every step takes a second prediction, without the prompt."""
+    return family.guidance != "embedded" and request.guidance_scale not in (0, 1)
 
 
 def _predict(family: Family, latents: Tensor, timestep: Tensor, conditioning: Conditioning, request: Request) -> Tensor:
     """Return the prediction with guidance (arXiv:2207.12598, equation 6), in float32."""
     import torch
 
-    guided = _guided(request)
-    inputs = torch.cat([latents, latents]) if guided else latents
+    twice = guided(family, request)
+    inputs = torch.cat([latents, latents]) if twice else latents
     dtype = next(family.denoiser.parameters()).dtype
     predicted = family.predict(inputs.to(dtype), timestep.expand(len(inputs)), conditioning).float()
-    if not guided:
+    if not twice:
         return predicted
     without, within = predicted.chunk(2)
-    return without + request.guidance_scale * (within - without)
+    followed = without + request.guidance_scale * (within - without)
+    if family.guidance == "renormed" and family.flow is not None:
+        return followed * (_token_norms(within, family.flow.patch) / _token_norms(followed, family.flow.patch))
+    return followed
+
+
+def _token_norms(predicted: Tensor, patch: int) -> Tensor:
+    """Return each token's length at its latents, (B, 1, H, W)."""
+    from torch.nn.functional import avg_pool2d, interpolate
+
+    squares = avg_pool2d(predicted.square().sum(1, keepdim=True), patch) * patch**2
+    return interpolate(squares.sqrt(), scale_factor=patch, mode="nearest")
 
 
 def _step(scheduler: Any, predicted: Tensor, timestep: Tensor, latents: Tensor, generators: list[Generator]) -> Tensor:
