@@ -11,6 +11,7 @@ peft's form. LoHa, LoKr and OFT are read as ``brushwork.peft_files`` writes them
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import re
 import warnings
@@ -108,13 +109,22 @@ def _read(family: Family, path: Path, name: str, keys: list[str]) -> dict[str, _
         message = f"adapter: {name!r} holds no LoRA; it holds {listing(keys) or 'nothing'}."
         raise ModelError(message)
     try:
-        state, alphas, _ = type(family.pipeline()).lora_state_dict(
-            str(path), return_lora_metadata=True, unet_config=getattr(family.denoiser, "config", None)
-        )
+        found = _lora_state(family, path)
     except (ValueError, KeyError, IndexError) as error:
         message = f"adapter: {name!r} mixes forms that cannot be told apart: {str(error).splitlines()[0]}"
         raise ModelError(message) from error
-    return _updates(state, alphas or {}, family, name)
+    state, alphas = found
+    return _updates(state, alphas, family, name)
+
+
+def _lora_state(family: Family, path: Path) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Let the family's pipeline read a file; some give alphas with it, and some take the denoiser's settings."""
+    read = type(family.pipeline()).lora_state_dict
+    more = {"return_alphas": True} if "return_alphas" in inspect.signature(read).parameters else {}
+    if family.denoiser_name == "unet":
+        more = {"unet_config": getattr(family.denoiser, "config", None)}
+    state, *rest = read(str(path), return_lora_metadata=True, **more)
+    return state, (rest[0] or {}) if len(rest) == 2 else {}  # noqa: PLR2004  (alphas and metadata)
 
 
 def _updates(state: Mapping[str, Tensor], alphas: Mapping[str, float], family: Family, name: str) -> dict[str, _Update]:

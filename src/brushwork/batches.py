@@ -8,14 +8,14 @@ split into micro-batches, and resuming is starting to count elsewhere.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from brushwork.processes import join
 from brushwork.seeds import derive
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import torch
     from torch import Tensor
@@ -42,6 +42,12 @@ class Batch:
     """Which samples the base drew itself; empty: none."""
     rejected: Tensor | None = None
     """(B, C, H, W): the latents of the pictures that these are preferred to."""
+    told: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the denoiser is told besides the captions."""
+
+    def conditioned(self, text: Conditioning) -> Conditioning:
+        """Return what the denoiser is told, text and the rest."""
+        return text.told(**self.told)
 
 
 class Examples:
@@ -82,6 +88,7 @@ class Examples:
         random_xy = None if self.pictures.settings.center_crop else (x, y)
         if "mask" in sample.extra:
             example["mask"] = self.pictures.mask(index, flip=flip, random_xy=random_xy)
+        example["geometry"] = self.pictures.geometry(index, flip=flip, random_xy=random_xy)
         for prefix, side in self.pictures.sides.items():  # both pictures of a pair are mirrored and cropped alike
             if self.pictures.store:
                 found = self.pictures.store.get(self.pictures.key(index, flip=flip, rejected=side))
@@ -150,6 +157,7 @@ def collate(rows: Sequence[dict[str, Any]], examples: Examples, encoder: Encoder
         mask=_masks([row.get("mask") for row in rows], encoder.device),
         preserved=tuple(row["preserved"] for row in rows),
         rejected=latents.get("rejected_"),
+        told=_geometry([row["geometry"] for row in rows], encoder.device),
     )
 
 
@@ -172,6 +180,14 @@ def _masks(masks: Sequence[Tensor | None], device: str) -> Tensor | None:
     return torch.stack([torch.ones_like(given[0]) if mask is None else mask for mask in masks]).to(device)
 
 
+def _geometry(rows: Sequence[Tensor | None], device: str) -> dict[str, Tensor]:
+    """Stack sizes and crops (6,), if the family reads them."""
+    import torch
+
+    given = [row for row in rows if row is not None]
+    return {"geometry": torch.stack(given).to(device)} if given else {}
+
+
 def held_out_pictures(encoder: Encoder, config: Config) -> list[str]:
     """Return the digest of the picture of each sample that ``held_out_batches`` yields, in its order."""
     looked_at, slots = encoder.data.held_out[: config.validation.loss_images], config.validation.loss_timesteps
@@ -188,10 +204,11 @@ def held_out_batches(encoder: Encoder, config: Config) -> Iterator[Batch]:
         sample = encoder.data.source[index]
         means = {prefix: _mean(encoder, index, rejected=side) for prefix, side in pictures.sides.items()}
         mask = pictures.mask(index, flip=False) if "mask" in sample.extra else None
+        geometry = pictures.geometry(index, flip=False)
         for slot in range(validation.loss_timesteps):
             seed = derive(config.seed, "validation", encoder.data.digests[index], slot)
             noise = torch.randn(means[""].shape, generator=torch.Generator().manual_seed(seed))
-            rows.append((sample, means, noise, (slot + 0.5) / validation.loss_timesteps, seed, mask))
+            rows.append((sample, means, noise, (slot + 0.5) / validation.loss_timesteps, seed, mask, geometry))
     size = config.train.batch
     for part in (rows[first : first + size] for first in range(0, len(rows), size)):
         captions = [sample.caption for sample, *_ in part]
@@ -207,10 +224,11 @@ def held_out_batches(encoder: Encoder, config: Config) -> Iterator[Batch]:
             conditioning=encoder.conditioning(captions) if encoder.cache_text else None,
             latents=latents[""],
             noise=torch.stack([noise for _, _, noise, *_ in part]).to(encoder.device),
-            uniform=torch.tensor([slot for *_, slot, _, _ in part], device=encoder.device),
+            uniform=torch.tensor([slot for *_, slot, _, _, _ in part], device=encoder.device),
             weights=torch.tensor([sample.weight for sample, *_ in part], device=encoder.device),
-            seeds=[seed for *_, seed, _ in part],
-            mask=_masks([mask for *_, mask in part], encoder.device),
+            seeds=[seed for *_, seed, _, _ in part],
+            mask=_masks([mask for *_, mask, _ in part], encoder.device),
+            told=_geometry([geometry for *_, geometry in part], encoder.device),
             rejected=latents.get("rejected_"),
         )
 

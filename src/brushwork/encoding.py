@@ -188,9 +188,19 @@ def _held_out(digests: Sequence[str], split: float | str, seed: int) -> set[int]
 class Pictures:
     """Pictures by index, as pixels or as cached moments. Holds no model, so loader workers can have it."""
 
-    def __init__(self, data: Data, settings: ImageSettings, store: TensorStore | None, dtype: str, unit: int) -> None:
+    def __init__(
+        self,
+        data: Data,
+        settings: ImageSettings,
+        store: TensorStore | None,
+        dtype: str,
+        unit: int,
+        *,
+        tells_geometry: bool = False,
+    ) -> None:
         assert settings.resolution is not None, "train.prepare fills it in"
         self.data, self.settings, self.store, self.dtype, self.unit = data, settings, store, dtype, unit
+        self.tells_geometry = tells_geometry
         self.resolution = settings.resolution
 
     @property
@@ -213,6 +223,21 @@ class Pictures:
         picture = images.decode(file.read(), self.settings.background, sample.name)
         array = images.square(picture, self.resolution, centre=random_xy is None, flip=flip, random_xy=random_xy)
         return images.to_pixels(array)
+
+    def geometry(self, index: int, *, flip: bool, random_xy: tuple[float, float] | None = None) -> Tensor | None:
+        """Return size and crop of a picture, (6,), for a family that reads them; see ``images.geometry``."""
+        import torch
+
+        if not self.tells_geometry:
+            return None
+        return torch.tensor(images.geometry(self._size(index), self.resolution, flip=flip, random_xy=random_xy))
+
+    @functools.lru_cache(maxsize=1 << 16)  # noqa: B019  (lives as long as the run)
+    def _size(self, index: int) -> tuple[int, int]:
+        """Return width and height before anybody resized the picture."""
+        sample = self.data.source[index]
+        told = sample.extra.get("original_size")
+        return images.size(sample.image.read(), sample.name) if told is None else (int(told[0]), int(told[1]))
 
     def mask(self, index: int, *, flip: bool, random_xy: tuple[float, float] | None = None) -> Tensor | None:
         """Return how much each latent pixel of a picture counts, (1, H, W) in [0, 1], cropped as the picture is."""
@@ -253,7 +278,9 @@ class Encoder:
         self.dtype = str(next(family.vae.parameters()).dtype)
         self.texts = TensorStore(root / "texts" / family.text_fingerprint)
         store = TensorStore(root / "latents" / family.vae_fingerprint) if cache_latents else None
-        self.pictures = Pictures(data, settings, store, self.dtype, family.pixels_per_latent)
+        self.pictures = Pictures(
+            data, settings, store, self.dtype, family.pixels_per_latent, tells_geometry=family.reads_geometry
+        )
 
     def fill(self) -> dict[str, int]:
         """Encode what is not in the caches yet, each process its share; return how many latents and texts that was."""

@@ -140,9 +140,16 @@ def build(sampler: samplers.Sampler, family: Family, latents: tuple[int, int], s
 
 
 def timing(scheduler: Any, flow: Flow, latents: tuple[int, int], steps: int) -> dict[str, Any]:
-    """Return what ``set_timesteps`` wants besides the steps, as the families' pipelines give it."""
+    """Return what ``set_timesteps`` wants besides the steps, as the families' pipelines give it.
+
+    Raises:
+        ConfigError: One step, of a schedule that is stretched to end elsewhere than it begins.
+    """
     if type(scheduler).__name__ != SCHEDULERS["Euler"]:
         return {}
+    if steps == 1 and scheduler.config.shift_terminal:
+        message = "steps: this base's schedule is stretched between its first and its last step; draw in 2 or more."
+        raise ConfigError(message)
     given: dict[str, Any] = {}
     if flow.even:
         import numpy as np

@@ -44,6 +44,8 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What brings a picture with each EXIF orientation upright."""
+SIDEWAYS = (5, 6, 7, 8)
+"""Orientations that exchange width and height."""
 
 # What Pillow's decoders raise on damaged files.
 BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, RuntimeError, struct.error)
@@ -200,14 +202,45 @@ def square(
         uint8, (resolution, resolution, 3).
     """
     resized = image.resize(_shorter_side(image.size, resolution), Image.Resampling.LANCZOS)
-    space_x, space_y = resized.width - resolution, resized.height - resolution
-    if centre:
-        left, top = round(space_x / 2), round(space_y / 2)
-    else:
-        assert random_xy is not None
-        left, top = int(random_xy[0] * (space_x + 1)), int(random_xy[1] * (space_y + 1))
+    left, top = corner(image.size, resolution, None if centre else random_xy)
     cropped = resized.crop((left, top, left + resolution, top + resolution))
     return np.array(cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else cropped)
+
+
+def corner(size: tuple[int, int], resolution: int, random_xy: tuple[float, float] | None) -> tuple[int, int]:
+    """Return left and top of the square in the resized picture; without ``random_xy`` it is the middle."""
+    width, height = _shorter_side(size, resolution)
+    space_x, space_y = width - resolution, height - resolution
+    if random_xy is None:
+        return round(space_x / 2), round(space_y / 2)
+    return int(random_xy[0] * (space_x + 1)), int(random_xy[1] * (space_y + 1))
+
+
+def geometry(
+    size: tuple[int, int], resolution: int, *, flip: bool, random_xy: tuple[float, float] | None = None
+) -> tuple[int, ...]:
+    """Return what Stable Diffusion XL is told (arXiv:2307.01952, section 2.2), of the picture as ``square`` shows it.
+
+    Height and width before it was resized, top and left of the crop in the resized picture, the crop's height and width.
+    """
+    left, top = corner(size, resolution, random_xy)
+    if flip:
+        left = _shorter_side(size, resolution)[0] - resolution - left
+    return size[1], size[0], top, left, resolution, resolution
+
+
+def size(data: bytes, name: str = "") -> tuple[int, int]:
+    """Return width and height of a picture as it is shown, without decoding it.
+
+    Raises:
+        DataError: The bytes are not a picture.
+    """
+    with inspect(io.BytesIO(data), name or "picture") as image:
+        try:
+            sideways = image.getexif().get(ORIENTATION, 1) in SIDEWAYS
+        except BROKEN:  # unreadable EXIF data count as none
+            sideways = False
+        return image.size[::-1] if sideways else image.size
 
 
 def _shorter_side(size: tuple[int, int], resolution: int) -> tuple[int, int]:

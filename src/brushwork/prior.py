@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brushwork import generate, images, infotext, prompts
+from brushwork import defaults, generate, images, infotext, prompts
 from brushwork.cache import cache_folder, content_key
 from brushwork.errors import ConfigError
 from brushwork.processes import join
@@ -102,6 +102,7 @@ def prepare(config: Config, family: Family, method: Method, *, draw: bool = True
             f"before and there is nothing to preserve. Leave it out."
         )
         raise ConfigError(message)
+    config = defaults.as_drawn(config, family)
     every = [_look(config, family, each) for each in priors]
     return _draw_missing(config, family, every) if draw and every else every
 

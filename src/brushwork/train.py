@@ -31,6 +31,7 @@ from brushwork import (
     optim,
     prior,
     processes,
+    release,
     sampling,
     states,
 )
@@ -115,6 +116,7 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
         dtype=torch.float32 if method.updates_base else dtype,
         device=device,
     )
+    agreement.check_base(family, config)
     config = encoding.at_resolution(config, family)
     config, source = prior.draw_data(config, family, source, draw=encode)
     drawn = prior.prepare(config, family, method, draw=encode)  # by the base as it is, before anything changes it
@@ -136,6 +138,8 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     trained = method.trains & {"text_encoder", "embeddings"}
     encoder = encoding.Encoder(config, family, data, text_is_trained=bool(trained), device=device)
     encoded = encoder.fill() if encode else {}
+    if encode:
+        release.text_encoders(family, config, method, encoder)
     return Trainer(config, family, method, objective, groups, encoder, device, dtype, encoded, drawn, chosen)
 
 
@@ -299,14 +303,14 @@ class Trainer:
         import torch
 
         if batch.conditioning is not None:
-            return batch.conditioning.to(self.device, self.dtype)
+            return batch.conditioned(batch.conditioning).to(self.device, self.dtype)
         text_is_trained = bool(self.method.trains & {"text_encoder", "embeddings"})
         mixed = self.config.train.mixed_precision != "no"
         with (
             torch.set_grad_enabled(text_is_trained and torch.is_grad_enabled()),
             torch.autocast(self.device.split(":")[0], dtype=self.dtype, enabled=mixed),
         ):
-            return self.family.encode_text(batch.captions)
+            return batch.conditioned(self.family.encode_text(batch.captions))
 
     def validate(self, step: Step, run: RunFolder | None) -> Step:
         """Measure the held-out loss after a step, keep the state if it is the best so far, and draw the samples."""

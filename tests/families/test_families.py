@@ -10,6 +10,7 @@ import tiny_families
 import torch
 
 from brushwork import families, generate
+from brushwork.errors import ConfigError
 from brushwork.values import Conditioning
 
 if TYPE_CHECKING:
@@ -304,6 +305,46 @@ def test_a_folder_with_other_classes_is_loaded_by_the_familys(load: Callable[[st
     index["transformer"] = ["evil", "Evil"]
     (tmp_path / "hostile" / "model_index.json").write_text(json.dumps(index))
     assert families.load(str(tmp_path / "hostile")).name == "flux"
+
+
+def test_one_step_of_a_stretched_schedule_is_refused(load: Callable[[str], Family]) -> None:
+    request = generate.Request(PROMPT, steps=1, sampler="Euler", width=32, height=32)
+    with pytest.raises(ConfigError, match="draw in 2 or more"):
+        next(generate.draw(load("qwen_image"), [request]))
+
+
+def test_what_a_base_cannot_be_asked_is_refused(load: Callable[[str], Family]) -> None:
+    for family, settings, message in (
+        (load("flux"), {"negative_prompt": "blur", "width": 32, "height": 32}, "told the guidance as a number"),
+        (load("flux"), {"width": 36, "height": 32}, "multiple of 8; nearest: 32"),
+        (load("sd3"), {"sampler": "DDIM", "width": 32, "height": 32}, "is a flow model"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            next(generate.draw(family, [generate.Request(PROMPT, **settings)]))
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_a_picture_is_changed_by_a_flow_as_diffusers_does(strength: float, load: Callable[[str], Family]) -> None:
+    """img2img of StableDiffusion3Img2ImgPipeline: the posterior is sampled, then noise is mixed in up to sigma."""
+    from diffusers import StableDiffusion3Img2ImgPipeline
+    from PIL import Image
+
+    family = load("sd3")
+    start = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    request = generate.Request(
+        PROMPT, seed=3, steps=4, guidance_scale=1.0, sampler="Euler", init=start, strength=strength, width=32, height=32
+    )
+    ours = np.asarray(next(generate.draw(family, [request])).image, float)
+    pipeline = StableDiffusion3Img2ImgPipeline(**family.pipeline().components)
+    pipeline.set_progress_bar_config(disable=True)
+    theirs = pipeline(
+        prompt=PROMPT, image=start, strength=strength, num_inference_steps=4, guidance_scale=1.0,
+        generator=torch.Generator().manual_seed(3),
+    ).images[0]  # fmt: skip
+    if strength < 1:
+        assert np.abs(ours - np.asarray(theirs, float)).max() <= SAME
+    else:
+        assert ours.std() > 5  # all noise: here the picture is gone, there a trace of rounding decides
 
 
 def test_conditioning_says_more_without_changing() -> None:
