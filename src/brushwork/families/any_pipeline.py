@@ -60,12 +60,13 @@ def load(described: Described, *, dtype: torch.dtype | None = None, device: str 
     try:
         with no_bars():
             whole = getattr(diffusers, DRAWS_AS.get(kind, kind)).from_pretrained(
-                described.path, torch_dtype=dtype or torch.float32, use_safetensors=True, local_files_only=True
+                described.path, use_safetensors=True, local_files_only=True
             )
     except (OSError, ValueError, ImportError, AttributeError, TypeError) as error:
         message = f"base: {described.asked!r} could not be loaded as a {kind}: {str(error).splitlines()[0]}"
         raise ModelError(message) from error
-    return AnyPipeline(whole.to(device), kind)
+    # Not by an argument: its name differs between versions of diffusers.
+    return AnyPipeline(whole.to(device, dtype or torch.float32), kind)
 
 
 def _known(library: str) -> bool:
