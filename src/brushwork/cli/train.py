@@ -25,6 +25,7 @@ from brushwork.cli import json_option, print_json
     help="Train with so many processes on this machine, a GPU or some cores each.",
 )
 @click.option("--dry-run", is_flag=True, help="Check everything, print the resolved configuration and the plan, stop.")
+@click.option("--calibrate", is_flag=True, help="With --dry-run: time a few steps too, after filling the cache.")
 @json_option
 @click.pass_obj
 def command(
@@ -40,6 +41,7 @@ def command(
     resume: bool,
     processes: int | None,
     dry_run: bool,
+    calibrate: bool,
     as_json: bool,
 ) -> None:
     """Train on a data set, then measure and report.
@@ -52,6 +54,7 @@ def command(
     brushwork train --resume --out runs/2026-11-21-lora-1a2b
     """  # noqa: D301  (click wants a backspace, not a backslash)
     from brushwork import api, config
+    from brushwork.errors import UserError
     from brushwork.launch import launched
     from brushwork.runs import check_free
 
@@ -60,6 +63,9 @@ def command(
         with launched(processes, arguments):
             _finish(api.resume(str(out)), as_json=as_json)
         return
+    if calibrate and not dry_run:
+        message = "--calibrate belongs to --dry-run; a run itself says after three steps how long it will take."
+        raise UserError(message)
     recipe, overrides = _split(recipe_and_overrides)
     resolved = config.load(
         recipe, method=method, overrides=overrides, base=base, data=data, seed=seed,
@@ -70,7 +76,7 @@ def command(
         check_free(out)
     with launched(processes, arguments):
         if dry_run:
-            _plan(resolved, as_json=as_json)
+            _plan(resolved, calibrate=calibrate, as_json=as_json)
         else:
             _finish(api.train(resolved, out=out), as_json=as_json)
 
@@ -97,21 +103,24 @@ def _refuse_others(*given: object) -> None:
         raise UserError(message)
 
 
-def _plan(resolved: object, *, as_json: bool) -> None:
+def _plan(resolved: object, *, calibrate: bool, as_json: bool) -> None:
     from brushwork import api, config, processes
 
-    plan = api.plan(resolved)  # type: ignore[arg-type]
+    plan = api.plan(resolved, calibrate=calibrate)  # type: ignore[arg-type]
     if processes.rank():
         return
     if as_json:
         chosen = [vars(choice) for choice in plan.chosen]
-        print_json({"config": plan.config.model_dump(mode="json"), "plan": plan.facts, "chosen": chosen})
+        said = {"config": plan.config.model_dump(mode="json"), "plan": plan.facts, "chosen": chosen}
+        print_json({**said, "forecast": plan.forecast.to_json()})
         return
     click.echo(config.to_yaml(plan.config).rstrip())
     for name, value in plan.facts.items():
         click.echo(f"{name.replace('_', ' '):<24}{value}", err=True)
     for place, choice in enumerate(plan.chosen):
         click.echo(f"{'' if place else 'chosen by rule':<24}{choice.reason}", err=True)
+    for line in plan.forecast.lines():
+        click.echo(line, err=True)
 
 
 def _finish(run: object, *, as_json: bool) -> None:
