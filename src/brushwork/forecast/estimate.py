@@ -157,9 +157,9 @@ def available(device: str) -> int:
 
 def _phases(trainer: Trainer, batch: int, *, checkpointing: bool) -> tuple[tuple[Phase, ...], str]:
     """Return what lies in memory while encoding, training and drawing."""
-    standing = _standing(trainer)
-    process = max(0, memory.used(trainer.device) - sum(standing.values())) if trainer.device == "cpu" else 0
-    before = {"python and libraries": process, **standing}
+    weights = standing(trainer)
+    process = max(0, memory.used(trainer.device) - sum(weights.values())) if trainer.device == "cpu" else 0
+    before = {"python and libraries": process, **weights}
     try:
         encoding = encode_peak(trainer)
         step = step_peak(trainer, batch, checkpointing=checkpointing)
@@ -170,14 +170,14 @@ def _phases(trainer: Trainer, batch: int, *, checkpointing: bool) -> tuple[tuple
         unknown = reason
     else:
         unknown = _beside(trainer)
-    kept = _kept(trainer)
+    held = kept(trainer)
     gradients = sum(each.numel() * each.element_size() for each in trainer.named.values())
-    during = {**before, **kept, "gradients": gradients, "activations": max(0, step - gradients)}
+    during = {**before, **held, "gradients": gradients, "activations": max(0, step - gradients)}
     phases = [Phase("encoding", {**before, "activations": encoding}), Phase("training", during)]
     if drawing:
-        phases.append(Phase("drawing samples", {**before, **kept, "activations": drawing}))
+        phases.append(Phase("drawing samples", {**before, **held, "activations": drawing}))
     if trainer.device == "cpu":  # elsewhere the copy lies in main memory, beside the model's
-        phases.append(Phase("writing a checkpoint", {**before, **kept, "the checkpoint": _checkpoint(trainer)}))
+        phases.append(Phase("writing a checkpoint", {**before, **held, "the checkpoint": _checkpoint(trainer)}))
     return tuple(phases), unknown
 
 
@@ -194,7 +194,7 @@ def _dynamic() -> tuple[type[Exception], ...]:
     return (fake.DataDependentOutputException, fake.DynamicOutputShapeException)
 
 
-def _standing(trainer: Trainer) -> dict[str, int]:
+def standing(trainer: Trainer) -> dict[str, int]:
     """Return the bytes of all modules' weights, adapters apart; freed ones take none."""
     family = trainer.family
     own = {id(each) for each in trainer.named.values()} if not trainer.method.updates_base else set()
@@ -211,7 +211,7 @@ def _standing(trainer: Trainer) -> dict[str, int]:
     return {**found, "adapter": adapter}
 
 
-def _kept(trainer: Trainer) -> dict[str, int]:
+def kept(trainer: Trainer) -> dict[str, int]:
     """Return what is kept from the first step on."""
     config, trained = trainer.config, list(trainer.named.values())
     whole = sum(each.numel() * 4 for each in trained)
@@ -250,19 +250,20 @@ def step_peak(trainer: Trainer, batch: int, *, checkpointing: bool) -> int:
 
 def encode_peak(trainer: Trainer) -> int:
     """Return the bytes that encoding one picture, or one caption, takes at its peak."""
+    with _quiet(), rehearsal() as watch:
+        _conditioning(trainer.family, 1, grad=False)
+    return max(watch.peak, image_peak(trainer))
+
+
+def image_peak(trainer: Trainer) -> int:
+    """Return the bytes that encoding one picture takes at its peak."""
     import torch
 
     family, side = trainer.family, trainer.config.data.resolution  # type: ignore[attr-defined]  # every source has one
-    peaks = []
-    with _quiet(), torch.no_grad():
-        with rehearsal() as watch:
-            _conditioning(family, 1, grad=False)
-        peaks.append(watch.peak)
-        with rehearsal() as watch:
-            dtype = next(family.vae.parameters()).dtype
-            family.encode_images(torch.zeros(1, 3, side, side, device=trainer.device, dtype=dtype))
-        peaks.append(watch.peak)
-    return max(peaks)
+    dtype = next(family.vae.parameters()).dtype
+    with _quiet(), torch.no_grad(), rehearsal() as watch:
+        family.encode_images(torch.zeros(1, 3, side, side, device=trainer.device, dtype=dtype))
+    return watch.peak
 
 
 def draw_peak(trainer: Trainer) -> int:
@@ -351,7 +352,7 @@ def _disk(trainer: Trainer) -> dict[str, int]:
     config, checkpoint = trainer.config.train, _checkpoint(trainer)
     number = -(-trainer.total_steps // config.checkpointing_steps)
     held = min(number, config.checkpoints_total_limit or number)
-    whole = sum(_standing(trainer).values()) if trainer.method.updates_base else trained
+    whole = sum(standing(trainer).values()) if trainer.method.updates_base else trained
     return {"cached latents": latents, "cached texts": texts, "checkpoints": held * checkpoint, "weights": whole}
 
 

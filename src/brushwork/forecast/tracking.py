@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,6 +41,28 @@ class Watch:
         self.now -= size
 
 
+_stage: ContextVar[Any] = ContextVar("stage", default=None)
+"""The mode that made the modules of a stage; a rehearsal on it is in the same mode."""
+
+
+@contextlib.contextmanager
+def stage() -> Iterator[None]:
+    """Within this context modules are made without numbers, of any size, for rehearsals within it."""
+    from unittest.mock import patch
+
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    token = _stage.set(mode)
+    # torch cannot move modules without numbers, and they are where they should be.
+    try:
+        with mode, patch.object(torch.nn.Module, "to", lambda module, *_, **__: module):
+            yield
+    finally:
+        _stage.reset(token)
+
+
 @contextlib.contextmanager
 def rehearsal() -> Iterator[Watch]:
     """Within this context torch computes shapes only, and what would be allocated is watched."""
@@ -55,10 +78,12 @@ def rehearsal() -> Iterator[Watch]:
 
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             made = function(*args, **(kwargs or {}))
-            for each in tree_leaves(made):
-                if isinstance(each, torch.Tensor):
-                    watch.see(each.untyped_storage())
+            # A view is nothing new: of a weight it would count the weight.
+            if not all(each.alias_info for each in function._schema.returns):  # noqa: SLF001  (torch's own way to ask)
+                for each in tree_leaves(made):
+                    if isinstance(each, torch.Tensor):
+                        watch.see(each.untyped_storage())
             return made
 
-    with FakeTensorMode(allow_non_fake_inputs=True), Watching():
+    with _stage.get() or FakeTensorMode(allow_non_fake_inputs=True), Watching():
         yield watch
