@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from materials import make_base, make_pictures
+from materials import make_pictures
 
 STEPS = 3
 NONE: dict[str, Any] = {}
@@ -55,7 +55,13 @@ def measure(base: Path, pictures: Path, row: tuple[int, int, str, int, dict[str,
         method=method,
         base=str(base),
         data={"path": str(pictures), "resolution": resolution, "center_crop": True},
-        train={"max_train_steps": STEPS, "train_batch_size": batch, "device": "cpu", "validation_steps": STEPS, **settings},
+        train={
+            "max_train_steps": STEPS,
+            "train_batch_size": batch,
+            "device": "cpu",
+            "validation_steps": STEPS,
+            **settings,
+        },
         validation={"prompts": ["a boat"], "samples_during_training": 1, "num_inference_steps": 2},
     )
     trainer = prepare(asked)
@@ -84,9 +90,15 @@ def main() -> None:
     for place, row in enumerate(CONFIGURATIONS):
         if arguments.only and place not in arguments.only:
             continue
-        subprocess.run([sys.executable, "-c", _MAKE, str(arguments.folder / f"base-{row[0]}"), str(row[0])], check=True, cwd=Path(__file__).parent)
+        subprocess.run(  # noqa: S603  (our own)
+            [sys.executable, "-c", _MAKE, str(arguments.folder / f"base-{row[0]}"), str(row[0])],
+            check=True,
+            cwd=Path(__file__).parent,
+        )
         command = [sys.executable, __file__, "--folder", str(arguments.folder), "--child", str(place)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run(  # noqa: S603  (this very script)
+            command, check=True, stdout=subprocess.PIPE, text=True
+        )
         found = json.loads(done.stdout.splitlines()[-1])
         error = found["forecast"] / found["measured"] - 1
         errors.append(error)
@@ -94,7 +106,10 @@ def main() -> None:
         numbers = f"{found['forecast'] / 1e6:.0f} | {found['measured'] / 1e6:.0f} | {error:+.1%} | {found['phase']}"
         print(f"| {row[0]} | {row[1]} | {row[2]} | {row[3]} | {settings} | {numbers} |", flush=True)
     worst = max(errors, key=abs)
-    print(f"\n{len(errors)} configurations, worst error {worst:+.1%}, mean of sizes {sum(map(abs, errors)) / len(errors):.1%}")
+    print(
+        f"\n{len(errors)} configurations, worst error {worst:+.1%}, "
+        f"mean of sizes {sum(map(abs, errors)) / len(errors):.1%}"
+    )
 
 
 _MAKE = "import sys, pathlib, materials; materials.make_base(pathlib.Path(sys.argv[1]), int(sys.argv[2]))"

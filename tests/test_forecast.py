@@ -17,6 +17,7 @@ from brushwork.train import Trainer, prepare
 if TYPE_CHECKING:
     from pathlib import Path
 
+SAID = "CUDA out of memory. Tried to allocate 2.00 GiB."
 KINDS = ("adamw", "adafactor", "muon", "lion", "adamw8bit", "prodigy", "schedulefree")
 
 
@@ -32,7 +33,7 @@ def trainer(base: Path, data: Path, method: str = "lora", **changes: Any) -> Tra
 
 
 def test_a_rehearsal_counts_what_is_alive_at_once() -> None:
-    """y = x w: 4 MB in, 4 MB out; the square and its mean besides; all of it gone at the end."""
+    """Of y = x w: 4 MB in, 4 MB out; the square and its mean besides; all of it gone at the end."""
     with rehearsal() as watch:
         x, w = torch.zeros(1000, 1000), torch.zeros(1000, 1000, requires_grad=True)
         assert watch.now == watch.peak == 8_000_000
@@ -59,10 +60,11 @@ def test_a_rehearsal_leaves_weights_gradients_and_random_numbers_alone(tiny_sd: 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_optimizers_state_is_as_large_as_said(kind: str) -> None:
+    from torch.utils._pytree import tree_leaves
+
     from brushwork import optim
     from brushwork.settings import OptimizerConfig
     from brushwork.values import ParameterGroup
-    from torch.utils._pytree import tree_leaves
 
     weights = {"wide": torch.nn.Parameter(torch.randn(128, 96)), "vector": torch.nn.Parameter(torch.randn(96))}
     group = ParameterGroup("denoiser", weights)
@@ -85,7 +87,11 @@ def test_activations_grow_with_the_batch_and_shrink_with_checkpoints(tiny_sd: Pa
     assert gradients < one < four
     assert (four - two) / (two - one) == pytest.approx(2, rel=0.15)  # where the peak lies shifts a little
     assert saved < four
-    flags = {module.gradient_checkpointing for module in made.family.denoiser.modules() if hasattr(module, "gradient_checkpointing")}
+    flags = {
+        module.gradient_checkpointing
+        for module in made.family.denoiser.modules()
+        if hasattr(module, "gradient_checkpointing")
+    }
     assert flags == {False}  # as it was
 
 
@@ -103,7 +109,9 @@ def test_the_parts_are_those_of_the_run(tiny_sd: Path, data: Path) -> None:
     assert said.peak.total == max(phase.total for phase in said.phases)
 
 
-def test_the_disk_of_a_run_is_as_said(tiny_sd: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_disk_of_a_run_is_as_said(
+    tiny_sd: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from brushwork.runs import RunFolder
 
     monkeypatch.setenv("BRUSHWORK_CACHE", str(tmp_path / "cache"))
@@ -120,9 +128,7 @@ def test_the_disk_of_a_run_is_as_said(tiny_sd: Path, data: Path, tmp_path: Path,
         assert said[name] == pytest.approx(real, rel=0.05), name
 
 
-def test_what_does_not_fit_is_told_what_would_help(
-    tiny_sd: Path, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_does_not_fit_is_told_what_would_help(tiny_sd: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = trainer(tiny_sd, data, "full")
     whole = forecast.of(made)
     assert whole.fits
@@ -137,7 +143,9 @@ def test_what_does_not_fit_is_told_what_would_help(
     assert forecast.of(made).advice[-1].endswith("(fits)")
 
 
-def test_a_dry_run_says_memory_disk_and_time(tiny_sd: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_says_memory_disk_and_time(
+    tiny_sd: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("BRUSHWORK_CACHE", str(tmp_path / "cache"))
     plan = api.plan(rows.preset("lora", tiny_sd, data), calibrate=True)
     said = plan.forecast.to_json()
@@ -165,7 +173,7 @@ def test_calibrate_belongs_to_a_dry_run(capsys: pytest.CaptureFixture[str]) -> N
 def test_running_out_of_memory_names_the_next_cheaper_setting(settings: dict[str, Any], expected: str) -> None:
     asked = config.load(method="lora", data="engravings", train=settings)
     with pytest.raises(RunFailed, match=f"Try {expected}"), forecast.explaining_out_of_memory(asked):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        raise torch.OutOfMemoryError(SAID)
 
 
 def test_the_rest_of_a_run_is_told_after_three_steps(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,8 +17,8 @@ WIDTH = 32
 PIXELS = 32
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
-    "{% endif %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
 )
 
 
@@ -180,7 +180,11 @@ def _sdxl(changes: dict[str, Any]) -> Any:
         tokenizer=make_tokenizer(),
         tokenizer_2=make_tokenizer(),
         scheduler=EulerDiscreteScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, timestep_spacing="leading"
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            steps_offset=1,
+            timestep_spacing="leading",
         ),
         add_watermarker=False,
     )
@@ -250,9 +254,9 @@ def _flux2(changes: dict[str, Any]) -> Any:
     import torch
     from diffusers import (
         AutoencoderKLFlux2,
+        FlowMatchEulerDiscreteScheduler,
         Flux2KleinPipeline,
         Flux2Transformer2DModel,
-        FlowMatchEulerDiscreteScheduler,
     )
 
     settings: dict[str, Any] = {
@@ -306,9 +310,7 @@ def _sana(changes: dict[str, Any]) -> Any:
         vae=AutoencoderDC(latent_channels=4, attention_head_dim=8, scaling_factor=0.41407, **stages).eval(),
         text_encoder=encoder,
         tokenizer=tokenizer,
-        scheduler=DPMSolverMultistepScheduler(
-            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
-        ),
+        scheduler=DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
     )
 
 

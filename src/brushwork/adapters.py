@@ -120,7 +120,7 @@ def _read(family: Family, path: Path, name: str, keys: list[str]) -> dict[str, _
 def _lora_state(family: Family, path: Path) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Let the family's pipeline read a file; some give alphas with it, and some take the denoiser's settings."""
     read = type(family.pipeline()).lora_state_dict
-    more = {"return_alphas": True} if "return_alphas" in inspect.signature(read).parameters else {}
+    more: dict[str, Any] = {"return_alphas": True} if "return_alphas" in inspect.signature(read).parameters else {}
     if family.denoiser_name == "unet":
         more = {"unet_config": getattr(family.denoiser, "config", None)}
     state, *rest = read(str(path), return_lora_metadata=True, **more)

@@ -202,7 +202,12 @@ def _carry_out(config: Config, folder: Callable[[Config], RunFolder], *, evaluat
         if world.is_main:
             seconds = {**run.record.get("seconds", {}), "prepare": time.monotonic() - began}
             with run.locked(), _recording_failure(run), forecast.explaining_out_of_memory(trainer.config):
-                run.update(**_opening(trainer), **forecast.told(trainer), started=run.record.get("started", _now()), seconds=seconds)
+                run.update(
+                    **_opening(trainer),
+                    **forecast.told(trainer),
+                    started=run.record.get("started", _now()),
+                    seconds=seconds,
+                )
                 _loop(trainer, run)
                 del trainer
                 if evaluate:

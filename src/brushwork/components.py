@@ -78,7 +78,9 @@ def _part(folder: Path, kind: str, dtype: torch.dtype) -> Any:
     return getattr(transformers, kind).from_pretrained(folder)
 
 
-def from_file(described: Described, pipeline: str, classes: Mapping[str, str], dtype: torch.dtype | None) -> dict[str, Any]:
+def from_file(
+    described: Described, pipeline: str, classes: Mapping[str, str], dtype: torch.dtype | None
+) -> dict[str, Any]:
     """Load a pipeline's parts from a single file; what it lacks comes from ``base_config``.
 
     Raises:

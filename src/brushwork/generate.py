@@ -164,8 +164,8 @@ def _fitted(family: Family, request: Request) -> Request:
         _require(pixels == near, f"size: {side} {pixels} is not a multiple of {unit}; nearest: {near}")
     _require(
         family.guidance != "embedded" or not request.negative_prompt,
-        f"negative: this base ({family.name}) is told the guidance as a number and makes no second prediction, so there "
-        f"is nothing to steer away with; leave the negative prompt out",
+        f"negative: this base ({family.name}) is told the guidance as a number and makes no second prediction, so "
+        f"there is nothing to steer away with; leave the negative prompt out",
     )
     return dataclasses.replace(request, width=width, height=height)
 

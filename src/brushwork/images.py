@@ -221,7 +221,7 @@ def geometry(
 ) -> tuple[int, ...]:
     """Return what Stable Diffusion XL is told (arXiv:2307.01952, section 2.2), of the picture as ``square`` shows it.
 
-    Height and width before it was resized, top and left of the crop in the resized picture, the crop's height and width.
+    Height and width before it was resized, top and left of the crop in the resized one, the crop's height and width.
     """
     left, top = corner(size, resolution, random_xy)
     if flip:

@@ -76,7 +76,7 @@ def _lookup(rows: dict[str, Conditioning]) -> Callable[[Sequence[str]], Conditio
         unknown = [each for each in captions if each not in rows]
         if unknown:
             message = (
-                f"The text encoders were freed after the cache was filled, so {unknown[0]!r} cannot be encoded any more. "
+                f"The text encoders were freed once the cache was full, so {unknown[0]!r} cannot be encoded any more.\n"
                 f"Set train.free_text_encoders=false."
             )
             raise ConfigError(message)

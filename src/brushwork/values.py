@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 Prediction = Literal["epsilon", "v_prediction", "flow"]
 Guidance = Literal["free", "embedded", "renormed"]
-"""How the guidance scale is followed: by a second prediction without the prompt (arXiv:2207.12598), by a number that the
-denoiser is told, or as the first with every token brought back to the length it had before."""
+"""How the guidance scale is followed: by a second prediction without the prompt (arXiv:2207.12598), by a number that
+the denoiser is told, or as the first with every token brought back to the length it had before."""
 Trained = Literal["denoiser", "text_encoder", "embeddings"]
 
 
@@ -149,8 +149,8 @@ class Family(Protocol):
     """Knows one base architecture. Lives in ``families/<name>.py``, which also has ``recognises`` and ``load``.
 
     It may have ``encode_negative(captions)``, for texts to steer away from where they are encoded otherwise; ``draw``,
-    where drawing is not for ``brushwork.denoise`` (see ``families/any_pipeline.py``); and ``inference_only``, the reason
-    why it cannot be trained.
+    where drawing is not for ``brushwork.denoise`` (see ``families/any_pipeline.py``); and ``inference_only``, the
+    reason why it cannot be trained.
     """
 
     name: str

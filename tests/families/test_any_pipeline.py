@@ -31,9 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def request(**settings: Any) -> generate.Request:
-    return generate.Request(
-        "a cat", **({"seed": 3, "steps": 2, "guidance_scale": 4.0, "sampler": "LCM"} | settings)
-    )
+    return generate.Request("a cat", **({"seed": 3, "steps": 2, "guidance_scale": 4.0, "sampler": "LCM"} | settings))
 
 
 def test_a_picture_is_the_pipelines_own(folder: Path) -> None:

@@ -151,9 +151,7 @@ def drawn(pipeline: Any, name: str, scale: float) -> np.ndarray[Any, Any]:
     elif name == "sana":
         settings |= {"use_resolution_binning": False}
     generator = torch.Generator().manual_seed(3)
-    whole = pipeline(
-        prompt=PROMPT, num_inference_steps=STEPS, height=32, width=32, generator=generator, **settings
-    )
+    whole = pipeline(prompt=PROMPT, num_inference_steps=STEPS, height=32, width=32, generator=generator, **settings)
     return np.asarray(whole.images[0], float)
 
 
@@ -162,9 +160,7 @@ def drawn(pipeline: Any, name: str, scale: float) -> np.ndarray[Any, Any]:
 def test_a_whole_picture_equals_the_pipelines(name: str, scale: float, load: Callable[[str], Family]) -> None:
     family = load(name)
     sampler = family.sampling.sampler if family.sampling else "Euler"
-    request = generate.Request(
-        PROMPT, seed=3, steps=STEPS, guidance_scale=scale, sampler=sampler, width=32, height=32
-    )
+    request = generate.Request(PROMPT, seed=3, steps=STEPS, guidance_scale=scale, sampler=sampler, width=32, height=32)
     ours = np.asarray(next(generate.draw(family, [request])).image, float)
     pipeline = family.pipeline()
     if family.flow is None:

@@ -78,9 +78,7 @@ def tensors(family: Family) -> dict[str, torch.Tensor]:
 
 def picture(family: Family) -> np.ndarray[Any, Any]:
     sampler = family.sampling.sampler if family.sampling else "DDIM"
-    request = generate.Request(
-        rows.PROMPT, seed=3, steps=2, sampler=sampler, guidance_scale=2.0, width=32, height=32
-    )
+    request = generate.Request(rows.PROMPT, seed=3, steps=2, sampler=sampler, guidance_scale=2.0, width=32, height=32)
     return np.asarray(next(generate.draw(family, [request])).image, float)
 
 
@@ -168,18 +166,14 @@ def test_training_goes_on_exactly_and_diffusers_loads_every_layer(
 
 
 @pytest.mark.parametrize("name", tiny_families.MAKERS)
-def test_a_word_is_refused_where_nothing_would_read_it(
-    name: str, base: Callable[[str], Path], shared: Path
-) -> None:
+def test_a_word_is_refused_where_nothing_would_read_it(name: str, base: Callable[[str], Path], shared: Path) -> None:
     for method in ("textual-inversion", "pivotal"):
         with pytest.raises(ConfigError, match=r"this base has several|reads no learnt words"):
             prepare(small(base(name), shared, method), encode=False)
 
 
 @pytest.mark.parametrize("name", sorted(set(tiny_families.MAKERS) - set(TEXT_LORA)))
-def test_a_text_lora_that_diffusers_would_drop_is_refused(
-    name: str, base: Callable[[str], Path], shared: Path
-) -> None:
+def test_a_text_lora_that_diffusers_would_drop_is_refused(name: str, base: Callable[[str], Path], shared: Path) -> None:
     with pytest.raises(ConfigError, match="reads no LoRA of this base's text encoder"):
         prepare(small(base(name), shared, "lora", method={"rank": 2, "train_text_encoder": True}), encode=False)
 
@@ -204,7 +198,7 @@ def test_the_dreambooth_class_is_drawn_by_the_base_as_it_is_drawn(
 
 
 def test_sdxl_learns_with_the_size_and_crop_of_each_picture(base: Callable[[str], Path], shared: Path) -> None:
-    """40 x 36 pictures at 32: resized to 35 x 32, cropped in the middle; a mirrored one is cropped from the other side."""
+    """40 x 36 pictures at 32: resized to 35 x 32, cropped in the middle; a mirrored one from its other side."""
     from brushwork import batches
 
     trainer = prepare(small(base("sdxl"), shared, "lora", data={"random_flip": True}))

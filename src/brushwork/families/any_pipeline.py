@@ -123,7 +123,9 @@ class AnyPipeline:
     def _own_sampler(self) -> str:
         """Return A1111's name of the scheduler that the pipeline has."""
         kind = type(getattr(self.whole, "scheduler", None)).__name__
-        return OWN.get(kind) or next((each for each in samplers.names() if samplers.resolve(each).scheduler == kind), "Euler")
+        return OWN.get(kind) or next(
+            (each for each in samplers.names() if samplers.resolve(each).scheduler == kind), "Euler"
+        )
 
     def unread(self, caption: str) -> str:  # noqa: ARG002  (only the pipeline knows)
         """Return "": pipelines say it themselves."""

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from brushwork.families import Described
 
 PIPELINE = "FluxPipeline"
-KEYS = ("double_blocks.0.img_attn.norm.key_norm.scale", "model.diffusion_model.double_blocks.0.img_attn.norm.key_norm.scale")
+KEYS = (
+    "double_blocks.0.img_attn.norm.key_norm.scale",
+    "model.diffusion_model.double_blocks.0.img_attn.norm.key_norm.scale",
+)
 CLASSES = {
     "transformer": "FluxTransformer2DModel",
     "vae": "AutoencoderKL",
@@ -38,7 +41,9 @@ GUIDANCE = 3.5
 def recognises(described: Described) -> bool:
     """Return whether a base is of this family."""
     if described.is_file:
-        return any(key in described.keys for key in KEYS) and not any("single_stream_mod" in key for key in described.keys)
+        return any(key in described.keys for key in KEYS) and not any(
+            "single_stream_mod" in key for key in described.keys
+        )
     return bool(described.index.get("_class_name") == PIPELINE)
 
 
@@ -69,7 +74,9 @@ class Flux(components.Assembly):
     def encode_text(self, captions: Sequence[str]) -> Conditioning:
         """Return T5's states (B, 512, width) and CLIP's pooled text."""
         texts = list(captions)
-        clip = components.clip_states(self.text_encoders["text_encoder"], self.tokenizers["text_encoder"], texts, self.device)
+        clip = components.clip_states(
+            self.text_encoders["text_encoder"], self.tokenizers["text_encoder"], texts, self.device
+        )
         tokens = components.padded_tokens(self.tokenizers["text_encoder_2"], texts, T5_TOKENS)
         states = self.text_encoders["text_encoder_2"](tokens.input_ids.to(self.device))[0]
         return Conditioning({"states": states, "pooled": clip.pooler_output})

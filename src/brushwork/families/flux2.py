@@ -70,7 +70,10 @@ class Flux2(components.Assembly):
         tokenizer, encoder = self.tokenizers["text_encoder"], self.text_encoders["text_encoder"]
         texts = [
             tokenizer.apply_chat_template(
-                [{"role": "user", "content": caption}], tokenize=False, add_generation_prompt=True, enable_thinking=False
+                [{"role": "user", "content": caption}],
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=False,
             )
             for caption in captions
         ]
@@ -97,7 +100,8 @@ class Flux2(components.Assembly):
     def scale_latents(self, latents: Tensor) -> Tensor:
         """Normalise by channel."""
         mean, deviation = (each.to(latents.device, latents.dtype) for each in self._statistics)
-        return (latents - mean) / deviation
+        scaled: Tensor = (latents - mean) / deviation
+        return scaled
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Return pixels (B, 3, H, W)."""

@@ -84,7 +84,9 @@ class QwenImage(components.Assembly):
 
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         config = self.vae.config
-        mean, deviation = (like.new_tensor(each).view(1, -1, 1, 1) for each in (config.latents_mean, config.latents_std))
+        mean, deviation = (
+            like.new_tensor(each).view(1, -1, 1, 1) for each in (config.latents_mean, config.latents_std)
+        )
         return mean, deviation
 
     def scale_latents(self, latents: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Stable Diffusion 3 and 3.5: two CLIP encoders and T5 (which may be left out), an MMDiT, a rectified flow.
 
-Esser et al. 2024, arXiv:2403.03206: timesteps are drawn logit-normally and shifted as the scheduler says (3 at 1024 px).
+Esser et al. 2024, arXiv:2403.03206: timesteps are drawn logit-normally, then shifted as the scheduler says (3).
 """
 
 from __future__ import annotations

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from brushwork.values import Prediction
 
 PIPELINE = "StableDiffusionXLPipeline"
-KEYS = ("conditioner.embedders.1.model.text_projection", "conditioner.embedders.0.transformer.text_model.final_layer_norm.weight")
+KEYS = (
+    "conditioner.embedders.1.model.text_projection",
+    "conditioner.embedders.0.transformer.text_model.final_layer_norm.weight",
+)
 """Of a single file; the refiner has but one embedder."""
 CLASSES = {
     "unet": "UNet2DConditionModel",
@@ -96,7 +99,10 @@ class StableDiffusionXL(components.Assembly):
             return encoded
         said = torch.tensor([bool(each) for each in captions], device=encoded.tensors["pooled"].device)
         return Conditioning(
-            {name: each * said.view(-1, *[1] * (each.ndim - 1)).to(each.dtype) for name, each in encoded.tensors.items()}
+            {
+                name: each * said.view(-1, *[1] * (each.ndim - 1)).to(each.dtype)
+                for name, each in encoded.tensors.items()
+            }
         )
 
     def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:

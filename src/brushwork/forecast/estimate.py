@@ -20,6 +20,9 @@ DECODED_AT_ONCE = 1 << 20
 """Pixels that ``brushwork.denoise`` decodes together."""
 DRAWN_AT_ONCE = 8
 """Pictures that ``brushwork.generate`` draws together."""
+WORKSPACE_SHARE, WORKSPACE = 0.45, 40_000_000
+"""On a CPU: what oneDNN's kernels and the allocator take besides, for each byte of activations and at all. Found on
+three of the configurations in ``benchmarks/memory.py``; the others check it."""
 UNIT = ("bytes", "kB", "MB", "GB", "TB")
 
 
@@ -172,7 +175,10 @@ def _phases(trainer: Trainer, batch: int, *, checkpointing: bool) -> tuple[tuple
         unknown = _beside(trainer)
     held = kept(trainer)
     gradients = sum(each.numel() * each.element_size() for each in trainer.named.values())
-    during = {**before, **held, "gradients": gradients, "activations": max(0, step - gradients)}
+    activations = max(0, step - gradients)
+    during = {**before, **held, "gradients": gradients, "activations": activations}
+    if trainer.device == "cpu":
+        during["kernels' workspace"] = round(WORKSPACE_SHARE * activations) + WORKSPACE
     phases = [Phase("encoding", {**before, "activations": encoding}), Phase("training", during)]
     if drawing:
         phases.append(Phase("drawing samples", {**before, **held, "activations": drawing}))
@@ -232,19 +238,19 @@ def step_peak(trainer: Trainer, batch: int, *, checkpointing: bool) -> int:
     pairs = 2 if trainer.data.rejected else 1
     count, mixed = batch * pairs, config.train.mixed_precision != "no"
     trained = list(trainer.named.values())
-    with _checkpointed(family, config.train.gradient_checkpointing_interval, wanted=checkpointing), _quiet():
-        with rehearsal() as watch, torch.enable_grad():
-            text = _conditioning(family, count, grad=bool(trainer.method.trains & {"text_encoder", "embeddings"}))
-            if family.reads_geometry:
-                text = text.told(geometry=torch.zeros(count, 6, dtype=torch.long, device=trainer.device))
-            latents = _latents(family, count, trainer)
-            watch.peak = watch.now
-            with torch.autocast(trainer.device.split(":")[0], dtype=trainer.dtype, enabled=mixed):
-                told = text.to(trainer.device, trainer.dtype)
-                said = family.predict(latents, torch.zeros(count, device=trainer.device), told)
-                loss = (said.float() - latents).square().mean()
-            gradients = torch.autograd.grad(loss, trained, allow_unused=True)
-            del gradients, loss, said, told, text, latents
+    interval = config.train.gradient_checkpointing_interval
+    with _checkpointed(family, interval, wanted=checkpointing), _quiet(), rehearsal() as watch, torch.enable_grad():
+        text = _conditioning(family, count, grad=bool(trainer.method.trains & {"text_encoder", "embeddings"}))
+        if family.reads_geometry:
+            text = text.told(geometry=torch.zeros(count, 6, dtype=torch.long, device=trainer.device))
+        latents = _latents(family, count, trainer)
+        watch.peak = watch.now
+        with torch.autocast(trainer.device.split(":")[0], dtype=trainer.dtype, enabled=mixed):
+            told = text.to(trainer.device, trainer.dtype)
+            said = family.predict(latents, torch.zeros(count, device=trainer.device), told)
+            loss = (said.float() - latents).square().mean()
+        gradients = torch.autograd.grad(loss, trained, allow_unused=True)
+        del gradients, loss, said, told, text, latents
     return watch.peak
 
 
@@ -323,7 +329,11 @@ def _checkpointed(family: Family, interval: int, *, wanted: bool) -> Iterator[No
     if not hasattr(denoiser, "enable_gradient_checkpointing"):
         yield
         return
-    before = {name: getattr(module, execution.FLAG) for name, module in denoiser.named_modules() if hasattr(module, execution.FLAG)}
+    before = {
+        name: getattr(module, execution.FLAG)
+        for name, module in denoiser.named_modules()
+        if hasattr(module, execution.FLAG)
+    }
     if wanted:
         execution.checkpoint(denoiser, interval)
     else:
@@ -373,4 +383,3 @@ def _bytes_of_a_text(family: Family) -> int:
             return sum(each.numel() * max(4, each.element_size()) for each in told.tensors.values())
     except _dynamic():
         return 0
-

@@ -54,7 +54,9 @@ def make(name: str, dtype: Any) -> Family:
         parts: dict[str, Any] = {part: _module(each["class"], each["config"]) for part, each in said["parts"].items()}
     parts |= {part.replace("text_encoder", "tokenizer"): _NoTokenizer() for part in said["parts"] if "text_" in part}
     module = registry.load("families", said["family"])
-    family = getattr(module, said["class"])({**parts, "scheduler": said["scheduler"]}, "cpu", **said.get("arguments", {}))
+    family = getattr(module, said["class"])(
+        {**parts, "scheduler": said["scheduler"]}, "cpu", **said.get("arguments", {})
+    )
     family.encode_text = _states(said["conditioning"], dtype)
     return cast("Family", family)
 

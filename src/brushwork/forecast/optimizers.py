@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 FLOAT = 4
 BY_ELEMENT = {"adamw": 2, "schedulefree": 2, "lion": 1, "prodigy": 4}
-"""Tensors of a weight's size: two moments; schedule-free's other point and a moment; Lion's one; Prodigy's start too."""
+"""Tensors of a weight's size: two moments; schedule-free's point and moment; Lion's one; Prodigy's start too."""
 SMALL_8BIT, BLOCK_8BIT = 4096, 256
 """bitsandbytes keeps smaller weights' moments in float32, and one scale for each so many of the others'."""
 

@@ -85,5 +85,5 @@ def rehearsal() -> Iterator[Watch]:
                         watch.see(each.untyped_storage())
             return made
 
-    with _stage.get() or FakeTensorMode(allow_non_fake_inputs=True), Watching():
+    with _stage.get() or FakeTensorMode(allow_non_fake_inputs=True), Watching():  # type: ignore[no-untyped-call]  # torch's
         yield watch

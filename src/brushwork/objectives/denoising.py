@@ -243,7 +243,9 @@ class Denoising:
             sampling = family.flow.sampling
         changed = [each for each in ("logit_mean", "logit_std") if getattr(self.config, each) != fields[each].default]
         if changed and sampling != "logit_normal":
-            message = f"objective.{changed[0]}: timesteps are drawn {sampling}. Set objective.timestep_sampling=logit_normal"
+            message = (
+                f"objective.{changed[0]}: timesteps are drawn {sampling}. Set objective.timestep_sampling=logit_normal"
+            )
             raise ConfigError(message)
 
     def prediction(self, family: Family) -> Prediction:
@@ -257,8 +259,8 @@ class Denoising:
             return family.prediction
         if family.flow is not None:
             message = (
-                f"objective.prediction_type is {asked} but the base is a flow model ({family.name}), which has no other "
-                f"prediction. Leave it out."
+                f"objective.prediction_type is {asked} but the base is a flow model ({family.name}), which has no "
+                f"other prediction. Leave it out."
             )
             raise ConfigError(message)
         if asked != family.prediction and not self.config.force_prediction_type:
