@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brushwork import config as configs
-from brushwork import contact, memory, processes, prompts, provenance, sampling, states, trackers
+from brushwork import contact, forecast, memory, processes, prompts, provenance, sampling, states, trackers
 from brushwork.errors import BrushworkError, ConfigError, RunFailed, UserError, listing
 from brushwork.progress import bar, note
 from brushwork.runs import RunFolder, check_free
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from brushwork.config import Config
     from brushwork.defaults import Choice
-    from brushwork.forecast import Forecast
     from brushwork.metrics import Result
     from brushwork.train import Step, Trainer
 
@@ -145,7 +144,7 @@ class Plan:
     facts: dict[str, Any]
     chosen: list[Choice]
     """What was chosen by rule, each with its reason."""
-    forecast: Forecast
+    forecast: forecast.Forecast
     """Memory, disk and, if it was calibrated, time."""
 
 
@@ -154,7 +153,6 @@ def plan(config: Config, *, calibrate: bool = False) -> Plan:
 
     With ``calibrate`` a few steps are timed, for which pictures and captions are encoded into the cache.
     """
-    from brushwork import forecast
     from brushwork.train import prepare
 
     trackers.check(config.train.trackers)
@@ -183,7 +181,6 @@ def plan(config: Config, *, calibrate: bool = False) -> Plan:
 
 
 def _carry_out(config: Config, folder: Callable[[Config], RunFolder], *, evaluate: bool) -> Run:
-    from brushwork import forecast
     from brushwork.encoders import check_judge
     from brushwork.train import prepare
 
@@ -300,8 +297,6 @@ def _recording_failure(run: RunFolder) -> Iterator[None]:
 
 def _loop(trainer: Trainer, run: RunFolder) -> None:
     """Consume the steps: log, track, show, and stop between two steps when asked to."""
-    from brushwork import forecast
-
     began = time.monotonic()
     if trainer.world.size > 1:
         note(f"{trainer.world.size} processes, {trainer.step_size} pictures in each step")

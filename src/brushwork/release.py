@@ -25,8 +25,8 @@ WORTHWHILE = 1 << 30
 """Bytes."""
 
 
-def text_encoders(family: Family, config: Config, method: Method, encoder: Encoder) -> int:
-    """Free the text encoders as ``train.free_text_encoders`` says; return the bytes that they took.
+def text_encoders(family: Family, config: Config, method: Method, encoder: Encoder, *, filled: bool = True) -> int:
+    """Free the text encoders as ``train.free_text_encoders`` says, if the cache is full; return the bytes that took.
 
     Raises:
         ConfigError: It was asked for, and they are needed.
@@ -41,7 +41,7 @@ def text_encoders(family: Family, config: Config, method: Method, encoder: Encod
         for module in family.text_encoders.values()
         for each in (*module.parameters(), *module.buffers())
     )
-    if needed or not (size > WORTHWHILE if asked == "auto" else asked):
+    if not filled or needed or not (size > WORTHWHILE if asked == "auto" else asked):
         return 0
     validation = config.validation
     remember(family, [*prompts.resolve(validation.prompts), validation.negative_prompt, ""])

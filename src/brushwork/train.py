@@ -138,8 +138,7 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     trained = method.trains & {"text_encoder", "embeddings"}
     encoder = encoding.Encoder(config, family, data, text_is_trained=bool(trained), device=device)
     encoded = encoder.fill() if encode else {}
-    if encode:
-        release.text_encoders(family, config, method, encoder)
+    release.text_encoders(family, config, method, encoder, filled=encode)
     return Trainer(config, family, method, objective, groups, encoder, device, dtype, encoded, drawn, chosen)
 
 

@@ -54,7 +54,6 @@ def command(
     brushwork train --resume --out runs/2026-11-21-lora-1a2b
     """  # noqa: D301  (click wants a backspace, not a backslash)
     from brushwork import api, config
-    from brushwork.errors import UserError
     from brushwork.launch import launched
     from brushwork.runs import check_free
 
@@ -63,9 +62,7 @@ def command(
         with launched(processes, arguments):
             _finish(api.resume(str(out)), as_json=as_json)
         return
-    if calibrate and not dry_run:
-        message = "--calibrate belongs to --dry-run; a run itself says after three steps how long it will take."
-        raise UserError(message)
+    _check_calibrate(calibrate, dry_run)
     recipe, overrides = _split(recipe_and_overrides)
     resolved = config.load(
         recipe, method=method, overrides=overrides, base=base, data=data, seed=seed,
@@ -89,6 +86,14 @@ def _split(recipe_and_overrides: tuple[str, ...]) -> tuple[str | None, list[str]
         message = f"One recipe at a time: {' and '.join(recipes)} were given. Other keys are written key.path=value."
         raise UserError(message)
     return recipes[0] if recipes else None, [each for each in recipe_and_overrides if "=" in each]
+
+
+def _check_calibrate(calibrate: bool, dry_run: bool) -> None:
+    from brushwork.errors import UserError
+
+    if calibrate and not dry_run:
+        message = "--calibrate belongs to --dry-run; a run itself says after three steps how long it will take."
+        raise UserError(message)
 
 
 def _refuse_others(*given: object) -> None:
