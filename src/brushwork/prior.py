@@ -126,9 +126,10 @@ def draw_data(config: Config, family: Family, source: Source, *, draw: bool = Tr
     if any(not DRAWN.fullmatch(Path(each).name) for each in there):
         message = f"data.folder: {prior.folder} has pictures of your own in it; name a folder for the base's alone."
         raise ConfigError(message)
-    drawn = _look(config, family, prior)
+    said = defaults.as_drawn(config, family)
+    drawn = _look(said, family, prior)
     if draw:
-        _draw_missing(config, family, [drawn])
+        _draw_missing(said, family, [drawn])
     data = config.data.model_copy(update={"folder": str(drawn.folder)})
     return config.model_copy(update={"data": data}), data.build()
 

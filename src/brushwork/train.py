@@ -107,13 +107,11 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
         verify()
     encoding.check_token(source, getattr(method, "token", None))
     agreement.check(source, config, method, objective)
-    import torch
-
     family = families.load(
         config.base,
         revision=config.revision,
         config=config.base_config,
-        dtype=torch.float32 if method.updates_base else dtype,
+        dtype=resolve_dtype("no", device) if method.updates_base else dtype,
         device=device,
     )
     agreement.check_base(family, config)

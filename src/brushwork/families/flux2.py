@@ -127,7 +127,8 @@ class Flux2(components.Assembly):
             img_ids=torch.cartesian_prod(one, torch.arange(height), torch.arange(width), one).to(latents.device),
             return_dict=False,
         )
-        return cast("Tensor", predicted[0]).transpose(1, 2).unflatten(2, (height, width))
+        tokens: Tensor = predicted[0]
+        return cast("Tensor", tokens.transpose(1, 2).unflatten(2, (height, width)))
 
 
 def empirical_mu(tokens: int, steps: int) -> float:
