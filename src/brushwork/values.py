@@ -106,6 +106,10 @@ class Conditioning:
         """Return a copy that says more."""
         return Conditioning({**self.tensors, **more})
 
+    def completed(self, other: Conditioning) -> Conditioning:
+        """Return a copy that says what only the other says, too: of the same pictures, their size and crop."""
+        return Conditioning({**other.tensors, **self.tensors})
+
     def rows(self, places: Tensor) -> Conditioning:
         """Return that of some of the samples, by their places in the batch (N,)."""
         return Conditioning({name: value[places.to(value.device)] for name, value in self.tensors.items()})

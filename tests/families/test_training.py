@@ -187,6 +187,25 @@ def test_objectives_of_noise_schedules_are_refused_on_a_flow(
         prepare(small(base("sd3"), shared, method, **changes), encode=False)
 
 
+@pytest.mark.parametrize("method", ["dpo", "lcm"])
+def test_objectives_that_ask_the_base_tell_it_size_and_crop_too(
+    method: str, base: Callable[[str], Path], shared: Path, tmp_path: Path
+) -> None:
+    """Before the first step base and tuned are the same model, told the same: the loss of dpo is log 2 exactly."""
+    changes = {"data": {"path": str(shared / "data" / "pairs")}} if method == "dpo" else {}
+    config = small(base("sdxl"), shared, method, **changes)
+    seen: list[set[str]] = []
+    trainer = prepare(config)
+    predict = trainer.family.predict
+    trainer.family.predict = lambda *given: (seen.append(set(given[2].tensors)), predict(*given))[1]  # type: ignore[method-assign]
+    first = next(iter(trainer.steps(RunFolder.create(config, tmp_path / "run"))))
+    drawing, training = seen[:2], [told for told in seen if "geometry" in told]
+    assert all("geometry" not in told for told in drawing)
+    assert len(training) >= 2
+    if method == "dpo":
+        assert first.losses == pytest.approx([np.log(2)] * 2)
+
+
 def test_the_dreambooth_class_is_drawn_by_the_base_as_it_is_drawn(
     base: Callable[[str], Path], shared: Path, tmp_path: Path
 ) -> None:
