@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_families
 
 from brushwork.cli import run
 from brushwork.config import load
@@ -145,6 +146,24 @@ STATED["lcm"] = {
     "seed": 453645634,
 }
 
+# Large bases of today: what their recipes have in common, and the family of each, on whose small pipeline it runs.
+LARGE = {
+    "method.type": "lora",
+    "method.rank": 16,
+    "optimizer.learning_rate": 1e-4,
+    "train.train_batch_size": 1,
+    "train.gradient_accumulation_steps": 4,
+    "train.gradient_checkpointing": True,
+    "train.mixed_precision": "bf16",
+}
+FAMILIES = {"sdxl-lora": "sdxl", "sd3.5-lora": "sd3", "flux.1-lora": "flux", "flux.2-klein-lora": "flux2"}
+STATED |= {
+    "sdxl-lora": {**LARGE, "base": "stabilityai/stable-diffusion-xl-base-1.0", "data.resolution": 1024},
+    "sd3.5-lora": {**LARGE, "base": "stabilityai/stable-diffusion-3.5-medium", "data.resolution": 1024},
+    "flux.1-lora": {**LARGE, "base": "black-forest-labs/FLUX.1-dev", "data.resolution": 512},
+    "flux.2-klein-lora": {**LARGE, "base": "black-forest-labs/FLUX.2-klein-base-4B", "data.resolution": 512},
+}
+
 # What a recipe's data has that another data set has not, and how it becomes small.
 OTHER_DATA = {
     "dreambooth-dog": ["data.path=mascot", "data.class_path=class", "data.num_class_images=2"],
@@ -191,13 +210,16 @@ def test_two_steps_on_the_embedded_model_and_data(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
+    name = FAMILIES.get(recipe.stem)
+    own = ["base=mini", "data.resolution=64", "train.mixed_precision=no"]
+    if name:  # in the recipe's own precision
+        base = tiny_families.make(name, tmp_path / name)
+        own = [f"base={base}", "data.resolution=32", "validation.judge=mini-clip"]
     small = [
-        "base=mini",
-        *OTHER_DATA.get(recipe.stem, COLUMNS),
+        *own,
+        *OTHER_DATA.get(recipe.stem, ["data.path=engravings"] if name else COLUMNS),
         *OFFLINE.get(recipe.stem, []),
-        "data.resolution=64",
         "train.max_train_steps=2",
-        "train.mixed_precision=no",
         "train.dataloader_num_workers=0",
         "validation.prompts=[a cat]",
         "validation.control_prompts=[a house]",

@@ -49,7 +49,7 @@ def test_mixed_settings_together_are_each_the_picture_of_generate(family: Family
         looks += 1
     assert looks == max(each.total for each in drawings)
     for request, drawing in zip(REQUESTS, drawings, strict=True):
-        assert np.abs(np.asarray(drawing.image(family), int) - alone(family, request)).max() <= LAST_BITS
+        assert np.abs(np.asarray(drawing.image(), int) - alone(family, request)).max() <= LAST_BITS
 
 
 def test_a_picture_that_joins_late_and_one_that_leaves_do_not_disturb(family: Family) -> None:
@@ -62,4 +62,4 @@ def test_a_picture_that_joins_late_and_one_that_leaves_do_not_disturb(family: Fa
     while not first.done:
         advance(family, [first])
     for request, drawing in zip(REQUESTS, (first, second), strict=False):
-        assert np.abs(np.asarray(drawing.image(family), int) - alone(family, request)).max() <= LAST_BITS
+        assert np.abs(np.asarray(drawing.image(), int) - alone(family, request)).max() <= LAST_BITS

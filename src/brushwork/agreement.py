@@ -1,4 +1,4 @@
-"""Do the data and the objective go together? Asked before a base is loaded."""
+"""Do the data and the objective go together, and may this base be trained?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from brushwork.errors import ConfigError
 
 if TYPE_CHECKING:
     from brushwork.config import Config
-    from brushwork.values import Method, Objective, Source
+    from brushwork.values import Family, Method, Objective, Source
 
 
 def check(source: Source, config: Config, method: Method, objective: Objective) -> None:
@@ -47,3 +47,15 @@ def check(source: Source, config: Config, method: Method, objective: Objective) 
     else:
         return
     raise ConfigError(message)
+
+
+def check_base(family: Family, config: Config) -> None:
+    """Refuse to train a base that can only be drawn with.
+
+    Raises:
+        ConfigError: It says why.
+    """
+    reason = getattr(family, "inference_only", None)
+    if reason:
+        message = f"base: {config.base!r} cannot be trained: {reason}."
+        raise ConfigError(message)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brushwork import config as configs
-from brushwork import contact, memory, processes, prompts, provenance, sampling, states, trackers
+from brushwork import contact, forecast, memory, processes, prompts, provenance, sampling, states, trackers
 from brushwork.errors import BrushworkError, ConfigError, RunFailed, UserError, listing
 from brushwork.progress import bar, note
 from brushwork.runs import RunFolder, check_free
@@ -144,14 +144,22 @@ class Plan:
     facts: dict[str, Any]
     chosen: list[Choice]
     """What was chosen by rule, each with its reason."""
+    forecast: forecast.Forecast
+    """Memory, disk and, if it was calibrated, time."""
 
 
-def plan(config: Config) -> Plan:
-    """Check everything that can be checked without training, and say what the run would do."""
+def plan(config: Config, *, calibrate: bool = False) -> Plan:
+    """Check everything that can be checked without training, and say what the run would do.
+
+    With ``calibrate`` a few steps are timed, for which pictures and captions are encoded into the cache.
+    """
     from brushwork.train import prepare
 
     trackers.check(config.train.trackers)
-    trainer = prepare(_with_prompts(config), encode=False)
+    trainer = prepare(_with_prompts(config), encode=calibrate)
+    said = forecast.of(trainer)
+    if calibrate:
+        said = forecast.timed(said, trainer.steps())
     seen = trainer.total_steps * trainer.step_size
     trainable = sum(each.numel() for each in trainer.named.values())
     pictures = trainer.data.pictures(trainer.data.own)
@@ -169,7 +177,7 @@ def plan(config: Config) -> Plan:
         "trainable_parameters": trainable,
         "trainable_share": round(trainable / _parameters(trainer), 4),
     }
-    return Plan(trainer.config, facts, trainer.chosen)
+    return Plan(trainer.config, facts, trainer.chosen, said)
 
 
 def _carry_out(config: Config, folder: Callable[[Config], RunFolder], *, evaluate: bool) -> Run:
@@ -190,8 +198,13 @@ def _carry_out(config: Config, folder: Callable[[Config], RunFolder], *, evaluat
         run = Run(world.decide(folder(trainer.config).path if world.is_main else None))
         if world.is_main:
             seconds = {**run.record.get("seconds", {}), "prepare": time.monotonic() - began}
-            with run.locked(), _recording_failure(run):
-                run.update(**_opening(trainer), started=run.record.get("started", _now()), seconds=seconds)
+            with run.locked(), _recording_failure(run), forecast.explaining_out_of_memory(trainer.config):
+                run.update(
+                    **_opening(trainer),
+                    **forecast.told(trainer),
+                    started=run.record.get("started", _now()),
+                    seconds=seconds,
+                )
                 _loop(trainer, run)
                 del trainer
                 if evaluate:
@@ -292,6 +305,7 @@ def _loop(trainer: Trainer, run: RunFolder) -> None:
         )
     done = states.point(run)
     steps = trainer.steps(run)
+    tell_time = forecast.clock(trainer.total_steps)
     last: Step | None = None
     with (
         _stop_requests(trainer.world.stop),
@@ -304,6 +318,7 @@ def _loop(trainer: Trainer, run: RunFolder) -> None:
             numbers = "".join(f"  {name.replace('_', ' ')} {value:.3g}" for name, value in step.numbers.items())
             advance(1, f"loss {step.loss:.4f}{numbers}  {step.images_per_second:.1f} images/s")
             last = step
+            tell_time(step)
             if trainer.world.stopping and step.index < trainer.total_steps:
                 steps.close()
                 message = f"Stopped after step {step.index}. Go on with: brushwork train --resume --out {run.path}"

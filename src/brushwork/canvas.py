@@ -8,7 +8,7 @@ started.paste(to_images(pixels))                # outside of the mask every pixe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ class Start:
             return latents
         known = self.kept.clean
         if len(following):
-            known = scheduler.add_noise(known, self.kept.noise, following)
+            known = _noised(scheduler, known, self.kept.noise, following)
         return latents * self.kept.drawn + known * (1 - self.kept.drawn)
 
     def paste(self, images: list[PIL.Image.Image]) -> list[PIL.Image.Image]:
@@ -65,9 +65,9 @@ def start(
 
     first = requests[0]
     device = next(family.denoiser.parameters()).device
-    shape = (latent_channels(family), *(side // family.pixels_per_latent for side in _size(first)[::-1]))
+    shape = (family.latent_channels, *latent_size(family, first))
     if first.init is None:
-        return Start(_noise(shape, generators).to(device) * scheduler.init_noise_sigma)
+        return Start(_noise(shape, generators).to(device) * getattr(scheduler, "init_noise_sigma", 1.0))
     originals = [_fitted(each.init, each) for each in requests if each.init is not None]
     # The posterior is sampled before the noise is drawn, as diffusers does.
     clean = torch.cat(
@@ -75,17 +75,18 @@ def start(
     )
     noise = _noise(shape, generators).to(device)
     entirely = first.strength == 1
-    latents = noise * scheduler.init_noise_sigma if entirely else scheduler.add_noise(clean, noise, timestep)
+    whole = noise * getattr(scheduler, "init_noise_sigma", 1.0)
+    latents = whole if entirely else _noised(scheduler, clean, noise, timestep)
     if first.mask is None:
         return Start(latents)
     masks = [_binary(_fitted(each.mask, each)) for each in requests if each.mask is not None]
     return Start(latents, Kept(clean, noise, _to_latents(masks, shape).to(device), originals, masks))
 
 
-def latent_channels(family: Family) -> int:
-    """Return how many channels a picture's latents have."""
-    vae: Any = family.vae
-    return int(vae.config.latent_channels)
+def latent_size(family: Family, request: Request) -> tuple[int, int]:
+    """Return height and width of a picture's latents."""
+    width, height = _size(request)
+    return height // family.pixels_per_latent, width // family.pixels_per_latent
 
 
 def to_images(pixels: Tensor) -> list[PIL.Image.Image]:
@@ -99,6 +100,13 @@ def to_images(pixels: Tensor) -> list[PIL.Image.Image]:
 def _size(request: Request) -> tuple[int, int]:
     assert request.width is not None and request.height is not None, "generate.draw fills the size in"  # noqa: PT018
     return request.width, request.height
+
+
+def _noised(scheduler: Any, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+    """Mix noise in up to a timestep; diffusers' flow schedulers call it otherwise."""
+    if hasattr(scheduler, "scale_noise"):
+        return cast("Tensor", scheduler.scale_noise(clean, timestep, noise))
+    return cast("Tensor", scheduler.add_noise(clean, noise, timestep))
 
 
 def _noise(shape: tuple[int, ...], generators: list[Generator]) -> Tensor:

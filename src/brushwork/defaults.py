@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from brushwork.config import Config, Settings
     from brushwork.encoding import Data
+    from brushwork.settings import Sampling
     from brushwork.values import Family, Method, Objective
 
 USUAL_SIZE = 860e6
@@ -76,6 +77,9 @@ class Facts:
     """Whether the objective's loss at fixed noise means the same from beginning to end."""
     processes: int = 1
     """How many train together, each on batches of its own."""
+    family: str = ""
+    sampling: Sampling | None = None
+    """How the base is drawn where it wants something of its own."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ def look(family: Family, method: Method, objective: Objective, data: Data, confi
         subject=bool(getattr(config.data, "subject", False)),
         comparable=bool(getattr(objective, "comparable", False)),
         processes=processes.size(),
+        family=family.name,
+        sampling=family.sampling,
     )
 
 
@@ -278,6 +284,27 @@ def keep_best(config: Config, facts: Facts) -> Iterator[Choice]:
         yield Choice("train.keep_best", True, reason)  # noqa: FBT003
 
 
+def sampling(config: Config, facts: Facts) -> Iterator[Choice]:
+    """``validation.sampler``, ``num_inference_steps`` and ``guidance_scale`` of a base that wants its own."""
+    for key, value in _unsaid(config, facts.sampling).items():
+        yield Choice(f"validation.{key}", value, f"{key.replace('_', ' ')} {value}: how {facts.family} is drawn")
+
+
+def as_drawn(config: Config, family: Family) -> Config:
+    """Return the configuration with ``sampling``'s choices only: for what the base draws before there are facts."""
+    changes = _unsaid(config, family.sampling)
+    return config.model_copy(update={"validation": config.validation.model_copy(update=changes)})
+
+
+def _unsaid(config: Config, wanted: Sampling | None) -> dict[str, Any]:
+    """Return what a base wants to be drawn with and nobody said otherwise."""
+    if wanted is None:
+        return {}
+    own = {"sampler": wanted.sampler, "num_inference_steps": wanted.steps, "guidance_scale": wanted.guidance_scale}
+    given = config.validation.model_fields_set
+    return {key: value for key, value in own.items() if key not in given and getattr(config.validation, key) != value}
+
+
 def _unfit(config: Config, facts: Facts) -> tuple[str, str] | None:
     """Say why the held-out loss cannot choose, and what would help."""
     if not facts.comparable:
@@ -320,5 +347,5 @@ def _millions(count: int) -> str:
     return f"{count / 1e6:.3g} million parameters" if count < 1e9 else f"{count / 1e9:.3g} billion parameters"  # noqa: PLR2004
 
 
-RULES = (held_out, batch, steps, warm_up, rate, word_rate, rank, keep_best)
+RULES = (held_out, batch, steps, warm_up, rate, word_rate, rank, keep_best, sampling)
 """In this order: some read what those before them chose."""

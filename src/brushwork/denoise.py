@@ -9,7 +9,7 @@ import contextlib
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from brushwork import samplers
+from brushwork import flow, samplers
 from brushwork.errors import ConfigError, ModelError, RunFailed
 
 if TYPE_CHECKING:
@@ -42,11 +42,14 @@ def pictures(family: Family, requests: Sequence[Request], tell: Callable[[float]
 
     from brushwork import canvas, stepwise
 
+    own = getattr(family, "draw", None)
+    if own is not None:
+        return list(own(requests, tell))
     first = requests[0]
     if first.grammar or first.clip_skip != 1:
         return stepwise.pictures(family, requests, tell)
     check_channels(family)
-    scheduler = samplers.build(samplers.resolve(first.sampler), family.scheduler_config)
+    scheduler = scheduler_of(family, first)
     generators = [torch.Generator().manual_seed(each.seed) for each in requests]
     with undisturbed(family):
         timesteps = set_timesteps(scheduler, first, family)
@@ -54,7 +57,7 @@ def pictures(family: Family, requests: Sequence[Request], tell: Callable[[float]
         texts = conditioning(family, requests)
         latents = start.latents
         for index, timestep in enumerate(timesteps):
-            inputs = scheduler.scale_model_input(latents, timestep)
+            inputs = latents if family.flow else scheduler.scale_model_input(latents, timestep)
             predicted = _predict(family, inputs, timestep, texts, first)
             latents = step(scheduler, predicted, timestep, latents, generators)
             latents = start.keep(latents, scheduler, timesteps[index + 1 : index + 2])
@@ -71,15 +74,23 @@ def check_channels(family: Family) -> None:
     Raises:
         ModelError: With how many channels it takes.
     """
-    from brushwork import canvas
-
     denoiser: Any = family.denoiser
-    if denoiser.config.in_channels != canvas.latent_channels(family):
+    if family.flow is None and denoiser.config.in_channels != family.latent_channels:
         message = (
             f"model: its denoiser takes {denoiser.config.in_channels} channels but a picture has "
-            f"{canvas.latent_channels(family)}; it wants a mask or a map besides. Use a plain text-to-image model."
+            f"{family.latent_channels}; it wants a mask or a map besides. Use a plain text-to-image model."
         )
         raise ModelError(message)
+
+
+def scheduler_of(family: Family, request: Request) -> Any:
+    """Return a new scheduler of the request's sampler, with the family's noise schedule."""
+    from brushwork import canvas
+
+    sampler = samplers.resolve(request.sampler)
+    if family.flow is None:
+        return samplers.build(sampler, family.scheduler_config)
+    return flow.build(sampler, family, canvas.latent_size(family, request), request.steps)
 
 
 @contextlib.contextmanager
@@ -105,8 +116,12 @@ def set_timesteps(scheduler: Any, request: Request, family: Family) -> Tensor:
     if request.steps > limit:
         message = f"steps: {request.steps} is more than the {limit} that the base was trained with"
         raise ConfigError(message)
+    from brushwork import canvas
+
+    size = canvas.latent_size(family, request)
+    more = flow.timing(scheduler, family.flow, size, request.steps) if family.flow else {}
     try:
-        scheduler.set_timesteps(request.steps, device=next(family.denoiser.parameters()).device)
+        scheduler.set_timesteps(request.steps, device=next(family.denoiser.parameters()).device, **more)
     except (ValueError, IndexError, RuntimeError) as error:
         message = f"sampler: {request.sampler} cannot take {request.steps} steps: {error}"
         raise ConfigError(message) from error
@@ -124,33 +139,50 @@ def set_timesteps(scheduler: Any, request: Request, family: Family) -> Tensor:
 
 def conditioning(family: Family, requests: Sequence[Request]) -> Conditioning:
     """Encode the texts; with guidance the negative prompts come first."""
+    import torch
+
     parameter = next(family.denoiser.parameters())
     encoded = family.encode_text([each.prompt for each in requests])
-    if guided(requests[0]):
-        encoded = encoded.concatenate([family.encode_text([each.negative_prompt for each in requests]), encoded])
+    if guided(family, requests[0]):
+        encode = getattr(family, "encode_negative", family.encode_text)
+        encoded = encoded.concatenate([encode([each.negative_prompt for each in requests]), encoded])
+    if family.guidance == "embedded":
+        encoded = encoded.told(guidance=torch.full((len(requests),), requests[0].guidance_scale))
     return encoded.to(parameter.device, parameter.dtype)
 
 
-def guided(request: Request) -> bool:
+def guided(family: Family, request: Request) -> bool:
     """Return whether every step takes a second prediction, without the prompt."""
-    return request.guidance_scale not in (0, 1)
+    return family.guidance != "embedded" and request.guidance_scale not in (0, 1)
 
 
 def _predict(family: Family, latents: Tensor, timestep: Tensor, texts: Conditioning, request: Request) -> Tensor:
     """Return the prediction with guidance (arXiv:2207.12598, equation 6), in float32."""
     import torch
 
-    inputs = torch.cat([latents, latents]) if guided(request) else latents
+    inputs = torch.cat([latents, latents]) if guided(family, request) else latents
     dtype = next(family.denoiser.parameters()).dtype
-    return combine(family.predict(inputs.to(dtype), timestep.expand(len(inputs)), texts).float(), request)
+    predicted = family.predict(inputs.to(dtype), timestep.expand(len(inputs)), texts).float()
+    return combine(family, predicted, request)
 
 
-def combine(predicted: Tensor, request: Request) -> Tensor:
+def combine(family: Family, predicted: Tensor, request: Request) -> Tensor:
     """Return what is followed of predictions without and with the prompt, (2 B, C, H, W); unguided: as they are."""
-    if not guided(request):
+    if not guided(family, request):
         return predicted
     without, within = predicted.chunk(2)
-    return without + request.guidance_scale * (within - without)
+    followed = without + request.guidance_scale * (within - without)
+    if family.guidance == "renormed" and family.flow is not None:
+        return followed * (_token_norms(within, family.flow.patch) / _token_norms(followed, family.flow.patch))
+    return followed
+
+
+def _token_norms(predicted: Tensor, patch: int) -> Tensor:
+    """Return each token's length at its latents, (B, 1, H, W)."""
+    from torch.nn.functional import avg_pool2d, interpolate
+
+    squares = avg_pool2d(predicted.square().sum(1, keepdim=True), patch) * patch**2
+    return interpolate(squares.sqrt(), scale_factor=patch, mode="nearest")
 
 
 def step(scheduler: Any, predicted: Tensor, timestep: Tensor, latents: Tensor, generators: list[Generator]) -> Tensor:

@@ -215,7 +215,7 @@ def at_resolution(config: Config, family: Family) -> Config:
         ConfigError: It does not fit the base.
     """
     data: Any = config.data
-    unit = family.pixels_per_latent
+    unit = family.size_multiple
     if data.resolution is None:
         data = data.model_copy(update={"resolution": family.resolution})
     if data.resolution % unit:

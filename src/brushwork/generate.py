@@ -160,12 +160,17 @@ def fitted(family: Family, request: Request) -> Request:
     Raises:
         ConfigError: It is no multiple of what one latent covers.
     """
-    unit = family.pixels_per_latent
+    unit = family.size_multiple
     width = family.resolution if request.width is None else request.width
     height = family.resolution if request.height is None else request.height
     for side, pixels in (("width", width), ("height", height)):
         near = max(1, round(pixels / unit)) * unit
         _require(pixels == near, f"size: {side} {pixels} is not a multiple of {unit}; nearest: {near}")
+    _require(
+        family.guidance != "embedded" or not request.negative_prompt,
+        f"negative: this base ({family.name}) is told the guidance as a number and makes no second prediction, so "
+        f"there is nothing to steer away with; leave the negative prompt out",
+    )
     return dataclasses.replace(request, width=width, height=height)
 
 

@@ -64,12 +64,13 @@ class LoadedModel:
 
     @property
     def sampling(self) -> Sampling | None:
-        """How it was made to be drawn, where a part of it was made for something of its own.
+        """How it was made to be drawn, where a part of it was made for something of its own, or the base is.
 
         Raises:
             ConfigError: Two parts of it want to be drawn differently.
         """
-        return sampling.agreed([self.whole, *(each.sampling for each in self.adapters)])
+        agreed = sampling.agreed([self.whole, *(each.sampling for each in self.adapters)])
+        return agreed or self.family.sampling
 
     @property
     def hashed(self) -> list[Path]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brushwork import generate, images, infotext, prompts
+from brushwork import defaults, generate, images, infotext, prompts
 from brushwork.cache import cache_folder, content_key
 from brushwork.digests import Digests
 from brushwork.errors import ConfigError
@@ -105,6 +105,7 @@ def prepare(config: Config, family: Family, method: Method, *, draw: bool = True
             f"before and there is nothing to preserve. Leave it out."
         )
         raise ConfigError(message)
+    config = defaults.as_drawn(config, family)
     every = [_look(config, family, each) for each in priors]
     return _draw_missing(config, family, every) if draw and every else every
 
@@ -128,9 +129,10 @@ def draw_data(config: Config, family: Family, source: Source, *, draw: bool = Tr
     if any(not DRAWN.fullmatch(Path(each).name) for each in there):
         message = f"data.folder: {prior.folder} has pictures of your own in it; name a folder for the base's alone."
         raise ConfigError(message)
-    drawn = _look(config, family, prior)
+    said = defaults.as_drawn(config, family)
+    drawn = _look(said, family, prior)
     if draw:
-        _draw_missing(config, family, [drawn])
+        _draw_missing(said, family, [drawn])
     data = config.data.model_copy(update={"folder": str(drawn.folder)})
     return config.model_copy(update={"data": data}), data.build()
 

@@ -154,6 +154,11 @@ class TrainConfig(Settings):
     dataloader_num_workers: NonNegativeInt = Field(0, description="Processes that prepare batches; 0: the loop itself.")
     cache_latents: bool | Literal["auto"] = Field("auto", description="auto: whenever the crop is deterministic.")
     cache_text: bool | Literal["auto"] = Field("auto", description="auto: whenever the text side is frozen.")
+    free_text_encoders: bool | Literal["auto"] = Field(
+        "auto",
+        description="Give back the text encoders' memory once all captions are in the cache; auto: where they are "
+        "frozen, the method makes no whole model, and they take more than a gigabyte.",
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps ...")
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = Field(
         (), description="Where else the curves go (each needs the extra of its name)."

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from brushwork import canvas, denoise, samplers, wordings
+from brushwork import canvas, denoise, wordings
 from brushwork.values import Conditioning
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ class Drawing:
         import torch
 
         denoise.check_channels(family)
-        self.request, self.index = request, 0
-        self.scheduler = samplers.build(samplers.resolve(request.sampler), family.scheduler_config)
+        self.family, self.request, self.index = family, request, 0
+        self.scheduler = denoise.scheduler_of(family, request)
         self.generators = [torch.Generator().manual_seed(request.seed)]
         with denoise.undisturbed(family):
             self.timesteps = denoise.set_timesteps(self.scheduler, request, family)
@@ -73,27 +73,28 @@ class Drawing:
         import torch
 
         timestep = self.timesteps[self.index]
-        scaled = self.scheduler.scale_model_input(self.latents, timestep)
-        rows = 2 if denoise.guided(self.request) else 1
+        flows = self.family.flow is not None
+        scaled = self.latents if flows else self.scheduler.scale_model_input(self.latents, timestep)
+        rows = 2 if denoise.guided(self.family, self.request) else 1
         return torch.cat([scaled] * rows), timestep.expand(rows)
 
     def step(self, predicted: Tensor) -> None:
         """Go on with what the denoiser said to ``inputs``, in float32."""
         timestep = self.timesteps[self.index]
-        guided = denoise.combine(predicted, self.request)
+        guided = denoise.combine(self.family, predicted, self.request)
         latents = denoise.step(self.scheduler, guided, timestep, self.latents, self.generators)
         self.index += 1
         self.latents = self.start.keep(latents, self.scheduler, self.timesteps[self.index : self.index + 1])
 
-    def image(self, family: Family) -> PIL.Image.Image:
+    def image(self) -> PIL.Image.Image:
         """Return the finished picture.
 
         Raises:
             RunFailed: The numbers became NaN or infinite.
         """
         denoise.check_finite(self.latents, [self.request], "latents")
-        with denoise.undisturbed(family):
-            pixels = denoise.decode(family, self.latents)
+        with denoise.undisturbed(self.family):
+            pixels = denoise.decode(self.family, self.latents)
         denoise.check_finite(pixels, [self.request], "decoded pixels")
         return self.start.paste(canvas.to_images(pixels))[0]
 
@@ -144,4 +145,4 @@ def pictures(family: Family, requests: Sequence[Request], tell: Callable[[float]
     while any(not each.done for each in drawings):
         advance(family, [each for each in drawings if not each.done], at_once=2 * len(drawings))
         tell(sum(each.index for each in drawings) / sum(each.total for each in drawings))
-    return [each.image(family) for each in drawings]
+    return [each.image() for each in drawings]

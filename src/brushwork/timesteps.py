@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 Sampling = Literal["uniform", "logit_normal"]
 
 
-def choose(uniform: Tensor, first: int, stop: int, sampling: Sampling, mean: float, std: float) -> Tensor:
-    """Turn uniform numbers (B,) in [0, 1) into timesteps ``first`` to ``stop - 1``.
+def spread(uniform: Tensor, sampling: Sampling, mean: float, std: float) -> Tensor:
+    """Turn uniform numbers in [0, 1) into numbers in [0, 1] as ``sampling`` distributes them.
 
     ``logit_normal`` is sigmoid(mean + std z) with z normal (Esser et al. 2024, arXiv:2403.03206, equation 19): the
     middle more often than the ends.
@@ -22,7 +22,13 @@ def choose(uniform: Tensor, first: int, stop: int, sampling: Sampling, mean: flo
 
     if sampling == "logit_normal":
         normal = torch.special.ndtri(uniform.double())  # the normal number of which so many are smaller
-        uniform = torch.sigmoid(mean + std * normal)
+        return torch.sigmoid(mean + std * normal)
+    return uniform
+
+
+def choose(uniform: Tensor, first: int, stop: int, sampling: Sampling, mean: float, std: float) -> Tensor:
+    """Turn uniform numbers (B,) in [0, 1) into timesteps ``first`` to ``stop - 1``; see ``spread``."""
+    uniform = spread(uniform, sampling, mean, std)
     count = stop - first
     return (uniform * count).long().clamp_(max=count - 1) + first
 

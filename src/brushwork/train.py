@@ -31,6 +31,7 @@ from brushwork import (
     optim,
     prior,
     processes,
+    release,
     sampling,
     states,
 )
@@ -105,15 +106,14 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     looked = gate.verify(source)
     encoding.check_token(source, getattr(method, "token", None))
     agreement.check(source, config, method, objective)
-    import torch
-
     family = families.load(
         config.base,
         revision=config.revision,
         config=config.base_config,
-        dtype=torch.float32 if method.updates_base else dtype,
+        dtype=resolve_dtype("no", device) if method.updates_base else dtype,
         device=device,
     )
+    agreement.check_base(family, config)
     config = encoding.at_resolution(config, family)
     config, source = prior.draw_data(config, family, source, draw=encode)
     drawn = prior.prepare(config, family, method, draw=encode)  # by the base as it is, before anything changes it
@@ -137,6 +137,7 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     trained = method.trains & {"text_encoder", "embeddings"}
     encoder = encoding.Encoder(config, family, data, text_is_trained=bool(trained), device=device)
     encoded = encoder.fill() if encode else {}
+    release.text_encoders(family, config, method, encoder, filled=encode)
     return Trainer(config, family, method, objective, groups, encoder, device, dtype, encoded, drawn, chosen, found)
 
 

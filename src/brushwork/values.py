@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from brushwork.settings import Sampling
+
 Prediction = Literal["epsilon", "v_prediction", "flow"]
+Guidance = Literal["free", "embedded", "renormed"]
+"""How the guidance scale is followed: by a second prediction without the prompt (arXiv:2207.12598), by a number that
+the denoiser is told, or as the first with every token brought back to the length it had before."""
 Trained = Literal["denoiser", "text_encoder", "embeddings"]
 
 
@@ -34,7 +39,7 @@ class Sample:
 
     ``name`` says where it came from, for messages. ``extra`` holds what only some families and objectives understand:
     ``mask``, and ``rejected``, the picture that this one is preferred to (both ``ImageBytes``); ``preserved`` for a
-    picture of the base's own drawing.
+    picture of the base's own drawing; ``original_size``, (width, height) in pixels before somebody made it smaller.
     """
 
     name: str
@@ -97,6 +102,14 @@ class Conditioning:
         }
         return Conditioning(moved)
 
+    def told(self, **more: Tensor) -> Conditioning:
+        """Return a copy that says more."""
+        return Conditioning({**self.tensors, **more})
+
+    def completed(self, other: Conditioning) -> Conditioning:
+        """Return a copy that says what only the other says, too: of the same pictures, their size and crop."""
+        return Conditioning({**other.tensors, **self.tensors})
+
     def rows(self, places: Tensor) -> Conditioning:
         """Return that of some of the samples, by their places in the batch (N,)."""
         return Conditioning({name: value[places.to(value.device)] for name, value in self.tensors.items()})
@@ -118,12 +131,46 @@ class ParameterGroup:
     learning_rate: float | None = None
 
 
+@dataclass(frozen=True)
+class Flow:
+    """How a flow model counts noise: sigma from 0 (picture) to 1 (noise), x = (1 - sigma) x0 + sigma noise.
+
+    ``shift`` s moves sigma to s sigma / (1 + (s - 1) sigma), nearer to noise where s > 1 (Esser et al. 2024,
+    arXiv:2403.03206, equation 23). ``mu`` gives log s for a number of image tokens and of drawing steps instead.
+    """
+
+    shift: float = 1.0
+    mu: Callable[[int, int], float] | None = None
+    patch: int = 2
+    """The side of a token, in latents."""
+    sampling: Literal["uniform", "logit_normal"] = "uniform"
+    """How sigma is chosen in training, before the shift."""
+    even: bool = True
+    """Whether drawing starts from evenly spaced sigmas, 1 to 1/steps; else from the scheduler's own."""
+
+
 class Family(Protocol):
-    """Knows one base architecture. Lives in ``families/<name>.py``, which also has ``recognises`` and ``load``."""
+    """Knows one base architecture. Lives in ``families/<name>.py``, which also has ``recognises`` and ``load``.
+
+    It may have ``encode_negative(captions)``, for texts to steer away from where they are encoded otherwise; ``draw``,
+    where drawing is not for ``brushwork.denoise`` (see ``families/any_pipeline.py``); and ``inference_only``, the
+    reason why it cannot be trained.
+    """
 
     name: str
     prediction: Prediction
+    flow: Flow | None
+    """Of a family that predicts the flow's velocity; None: it has ``alphas_cumprod``."""
+    guidance: Guidance
+    sampling: Sampling | None
+    """How it is drawn unless somebody says otherwise; None: as any other."""
+    reads_geometry: bool
+    """Whether ``predict`` reads the conditioning's ``geometry``, (B, 6): the picture's height and width before it was
+    resized, the crop's top and left, the crop's height and width."""
     pixels_per_latent: int
+    size_multiple: int
+    """A picture's sides are multiples of so many pixels."""
+    latent_channels: int
     resolution: int
     """The side in pixels that the base was trained at."""
     fingerprint: str
@@ -133,7 +180,7 @@ class Family(Protocol):
     text_fingerprint: str
     """A hash of what ``encode_text`` depends on."""
     alphas_cumprod: Tensor
-    """(T,), float64 on the CPU; the schedule that the base was trained with."""
+    """(T,), float64 on the CPU; the schedule that the base was trained with, or what comes to the same in a flow."""
     scheduler_config: dict[str, Any]
     """The config of the scheduler that the base was shipped with."""
     denoiser: nn.Module
@@ -160,7 +207,7 @@ class Family(Protocol):
         """Return the end of a caption that does not fit into the text encoder; "" when all of it does."""
 
     def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-        """Run the denoiser on noisy latents (B, C, H, W) at integer timesteps (B,)."""
+        """Run the denoiser on noisy latents (B, C, H, W) at timesteps (B,): integers, or 1000 sigma in a flow."""
 
     def pipeline(self) -> Any:
         """Return a diffusers pipeline around the same modules (nothing is copied)."""
@@ -216,7 +263,7 @@ class Task:
     """Within it the trained weights are their moving average; None: there is none, or it is in place already."""
 
     def predict(self, latents: Tensor, timesteps: Tensor) -> Tensor:
-        """Run the denoiser on noisy latents (B, C, H, W) at integer timesteps (B,), under the samples' conditioning."""
+        """Run the denoiser on noisy latents (B, C, H, W) at timesteps (B,), under the samples' conditioning."""
         return self.family.predict(latents, timesteps, self.conditioning)
 
     @contextlib.contextmanager

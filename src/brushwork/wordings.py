@@ -51,7 +51,7 @@ def encode(family: Family, request: Request) -> Wording:
     """
     if not request.grammar and request.clip_skip == 1:
         return Wording(denoise.conditioning(family, [request]), request.steps)
-    prompts = [request.negative_prompt, request.prompt] if denoise.guided(request) else [request.prompt]
+    prompts = [request.negative_prompt, request.prompt] if denoise.guided(family, request) else [request.prompt]
     courses = tuple(_course(each, request) for each in prompts)
     encoder: Any = getattr(family, "encode_pieces", None)
     if encoder is None:

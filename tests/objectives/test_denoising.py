@@ -23,6 +23,7 @@ def _family(prediction: str) -> Any:
     scheduler = DDPMScheduler(**SCHEDULE, prediction_type=prediction)
     return SimpleNamespace(
         prediction=prediction,
+        flow=None,
         alphas_cumprod=scheduler.alphas_cumprod.double(),
         scheduler_config={**SCHEDULE, "prediction_type": prediction},
     )
@@ -251,7 +252,7 @@ def test_masked_pixels_do_not_count_and_the_scale_stays() -> None:
         ({"noise_offset": 0.1, "pyramid_noise_discount": 0.5}, "both add coarse noise"),
         ({"min_timestep": 500, "max_timestep": 500}, "min_timestep is 500 but max_timestep is only 500"),
         ({"huber_c": 0.5}, "loss is l2, so huber_c cannot apply"),
-        ({"logit_std": 0.5}, "timestep_sampling is uniform, so logit_std cannot apply"),
+        ({"timestep_sampling": "uniform", "logit_std": 0.5}, "timestep_sampling is uniform, so logit_std cannot apply"),
     ],
 )
 def test_settings_that_would_do_nothing_or_contradict_are_refused(settings: dict[str, Any], message: str) -> None:

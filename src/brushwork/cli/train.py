@@ -25,6 +25,7 @@ from brushwork.cli import json_option, print_json
     help="Train with so many processes on this machine, a GPU or some cores each.",
 )
 @click.option("--dry-run", is_flag=True, help="Check everything, print the resolved configuration and the plan, stop.")
+@click.option("--calibrate", is_flag=True, help="With --dry-run: time a few steps too, after filling the cache.")
 @json_option
 @click.pass_obj
 def command(
@@ -40,6 +41,7 @@ def command(
     resume: bool,
     processes: int | None,
     dry_run: bool,
+    calibrate: bool,
     as_json: bool,
 ) -> None:
     """Train on a data set, then measure and report.
@@ -60,6 +62,7 @@ def command(
         with launched(processes, arguments):
             _finish(api.resume(str(out)), as_json=as_json)
         return
+    _check_calibrate(calibrate, dry_run)
     recipe, overrides = _split(recipe_and_overrides)
     resolved = config.load(
         recipe, method=method, overrides=overrides, base=base, data=data, seed=seed,
@@ -70,7 +73,7 @@ def command(
         check_free(out)
     with launched(processes, arguments):
         if dry_run:
-            _plan(resolved, as_json=as_json)
+            _plan(resolved, calibrate=calibrate, as_json=as_json)
         else:
             _finish(api.train(resolved, out=out), as_json=as_json)
 
@@ -85,6 +88,14 @@ def _split(recipe_and_overrides: tuple[str, ...]) -> tuple[str | None, list[str]
     return recipes[0] if recipes else None, [each for each in recipe_and_overrides if "=" in each]
 
 
+def _check_calibrate(calibrate: bool, dry_run: bool) -> None:
+    from brushwork.errors import UserError
+
+    if calibrate and not dry_run:
+        message = "--calibrate belongs to --dry-run; a run itself says after three steps how long it will take."
+        raise UserError(message)
+
+
 def _refuse_others(*given: object) -> None:
     from brushwork.errors import UserError
 
@@ -97,21 +108,24 @@ def _refuse_others(*given: object) -> None:
         raise UserError(message)
 
 
-def _plan(resolved: object, *, as_json: bool) -> None:
+def _plan(resolved: object, *, calibrate: bool, as_json: bool) -> None:
     from brushwork import api, config, processes
 
-    plan = api.plan(resolved)  # type: ignore[arg-type]
+    plan = api.plan(resolved, calibrate=calibrate)  # type: ignore[arg-type]
     if processes.rank():
         return
     if as_json:
         chosen = [vars(choice) for choice in plan.chosen]
-        print_json({"config": plan.config.model_dump(mode="json"), "plan": plan.facts, "chosen": chosen})
+        said = {"config": plan.config.model_dump(mode="json"), "plan": plan.facts, "chosen": chosen}
+        print_json({**said, "forecast": plan.forecast.to_json()})
         return
     click.echo(config.to_yaml(plan.config).rstrip())
     for name, value in plan.facts.items():
         click.echo(f"{name.replace('_', ' '):<24}{value}", err=True)
     for place, choice in enumerate(plan.chosen):
         click.echo(f"{'' if place else 'chosen by rule':<24}{choice.reason}", err=True)
+    for line in plan.forecast.lines():
+        click.echo(line, err=True)
 
 
 def _finish(run: object, *, as_json: bool) -> None:

@@ -62,8 +62,9 @@ def load(
         ModelError: It does not exist, cannot be fetched, is unsafe, or no family recognises it.
     """
     described = describe(base, revision=revision, config=config)
-    for name in registry.names("families"):
-        module = registry.load("families", name)
+    modules = [registry.load("families", name) for name in registry.names("families")]
+    # One that takes any pipeline comes last.
+    for module in sorted(modules, key=lambda each: getattr(each, "TAKES_ANY", False)):
         if module.recognises(described):
             family: Family = module.load(described, dtype=dtype, device=device)
             return family

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from typing import TYPE_CHECKING, Any, cast
 
 from brushwork import chunks
+from brushwork.components import fingerprint, no_bars
 from brushwork.embeddings import expand
 from brushwork.errors import ConfigError, ModelError
 from brushwork.values import Conditioning, Moments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import torch
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from brushwork.families import Described
     from brushwork.grammar import Piece
-    from brushwork.values import Prediction
+    from brushwork.values import Guidance, Prediction
 
 PIPELINE = "StableDiffusionPipeline"
 UNET_KEY = "model.diffusion_model.input_blocks.0.0.weight"
@@ -55,7 +55,7 @@ def _from_folder(described: Described, dtype: torch.dtype) -> dict[str, Any]:
     folder = described.path
     weights = {"torch_dtype": dtype, "use_safetensors": True}
     try:
-        with _no_bars():
+        with no_bars():
             encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype, use_safetensors=True)
         return {
             "unet": UNet2DConditionModel.from_pretrained(folder / "unet", **weights),
@@ -70,20 +70,6 @@ def _from_folder(described: Described, dtype: torch.dtype) -> dict[str, Any]:
             "A Stable Diffusion folder has unet, vae, text_encoder, tokenizer and scheduler, with .safetensors weights."
         )
         raise ModelError(message) from error
-
-
-@contextlib.contextmanager
-def _no_bars() -> Iterator[None]:
-    """Keep transformers from drawing a bar of its own for the tensors of one file."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _scheduler_config(folder: Path) -> dict[str, Any]:
@@ -116,6 +102,10 @@ class StableDiffusion:
 
     name = "sd"
     denoiser_name = "unet"
+    flow = None
+    guidance: Guidance = "free"
+    sampling = None
+    reads_geometry = False
 
     def __init__(self, parts: dict[str, Any], device: str) -> None:
         from diffusers import DDPMScheduler
@@ -129,6 +119,8 @@ class StableDiffusion:
         self.prediction = cast("Prediction", self.scheduler_config.get("prediction_type", "epsilon"))
         self.alphas_cumprod: Tensor = DDPMScheduler.from_config(self.scheduler_config).alphas_cumprod.double()
         self.pixels_per_latent = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        self.size_multiple = self.pixels_per_latent
+        self.latent_channels = int(self.vae.config.latent_channels)
         self.resolution = int(self.unet.config.sample_size) * self.pixels_per_latent
         self.fingerprint = fingerprint(self.unet, self.vae, self.text_encoder)
         self.vae_fingerprint = fingerprint(self.vae)
@@ -228,15 +220,3 @@ class StableDiffusion:
     def save(self, folder: Path) -> None:
         """Write a diffusers pipeline folder with safetensors weights."""
         self.pipeline().save_pretrained(folder, safe_serialization=True)
-
-
-def fingerprint(*modules: nn.Module) -> str:
-    """Return a hash of the weights: the same numbers give the same text, wherever they came from."""
-    import torch
-
-    digest = hashlib.blake2b(digest_size=16)
-    for module in modules:
-        for name, tensor in sorted(module.state_dict().items()):
-            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

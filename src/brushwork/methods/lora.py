@@ -115,7 +115,7 @@ class Lora:
             "denoiser": (family.denoiser, self.config.targets + self._convolutions(family.denoiser), None)
         }
         if self.config.train_text_encoder:
-            for name, encoder in family.text_encoders.items():
+            for name, encoder in _readable(family, self.config.kind).items():
                 modules[name] = (encoder, self.config.text_encoder_targets, self.config.text_encoder_lr)
         groups = []
         for name, (module, targets, learning_rate) in modules.items():
@@ -217,6 +217,24 @@ class Lora:
         finally:
             for module in self._adapted.values():
                 module.enable_adapters()
+
+
+def _readable(family: Family, kind: str) -> dict[str, Any]:
+    """Return the text encoders whose LoRA diffusers reads.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    pipeline = type(family.pipeline())
+    known = getattr(pipeline, "_lora_loadable_modules", ()) if kind == "lora" else tuple(family.text_encoders)
+    found = {name: each for name, each in family.text_encoders.items() if name in known}
+    if not found:
+        message = (
+            f"method.train_text_encoder: diffusers' {pipeline.__name__} reads no LoRA of this base's text encoder "
+            f"({family.name}), so it would do nothing elsewhere. Leave it out."
+        )
+        raise ConfigError(message)
+    return found
 
 
 def _short(key: str) -> str:

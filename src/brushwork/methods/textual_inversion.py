@@ -71,6 +71,13 @@ class TextualInversion:
         if len(family.text_encoders) != 1:
             message = f"method: {self.config.type} learns a word for one text encoder; this base has several. Use lora."
             raise ConfigError(message)
+        pipeline = type(family.pipeline())
+        if not hasattr(pipeline, "load_textual_inversion"):
+            message = (
+                f"method: diffusers' {pipeline.__name__} reads no learnt words, so {self.config.type} would make "
+                f"something that nothing loads. Use lora."
+            )
+            raise ConfigError(message)
         ((part, encoder),) = family.text_encoders.items()
         start = self._start(encoder, family.tokenizers[part])
         self._rows = embeddings.extend(family, part, self.token, start)

@@ -189,10 +189,11 @@ class Consistency:
     def _unconditional(self, task: Task) -> Conditioning:
         """Return what the base is told without a prompt, once for each sample; the text side stands still."""
         if self._empty is None:
-            self._empty = task.family.encode_text([""])
+            encode = getattr(task.family, "encode_negative", task.family.encode_text)
+            self._empty = encode([""])
         kinds = [each.dtype for each in task.conditioning.tensors.values() if each.is_floating_point()]
         empty = self._empty.to(task.latents.device, kinds[0])
-        return Conditioning.concatenate([empty] * len(task.latents))
+        return Conditioning.concatenate([empty] * len(task.latents)).completed(task.conditioning)
 
     def _jump(self, task: Task, noisy: Tensor, timesteps: Tensor, schedule: Tensor) -> Tensor:
         """Return f(x, t), the tuned model's guess at the end of the path, (B, C, H, W)."""

@@ -1,5 +1,7 @@
 """The denoising loss: predict the noise, or the velocity, that was mixed into clean latents.
 
+A flow model's velocity, and how much noise its samples get, is in ``brushwork.flow``.
+
 x_t = sqrt(a_t) x0 + sqrt(1 - a_t) noise               (DDPM, Ho et al. 2020, eq. 4; a_t is alphas_cumprod)
 epsilon target: noise
 v target: sqrt(a_t) noise - sqrt(1 - a_t) x0            (Salimans & Ho 2022, appendix D)
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from brushwork import distances, noise, timesteps, weighting
+from brushwork import distances, flow, noise, timesteps, weighting
 from brushwork.config import PluginSettings
 from brushwork.errors import ConfigError
 
@@ -50,11 +52,17 @@ class Config(PluginSettings):
     max_timestep: PositiveInt | None = Field(
         None, description="The timestep before which the most noise lies; null: all of the schedule."
     )
-    timestep_sampling: timesteps.Sampling = Field(
-        "uniform", description="logit_normal: the middle timesteps more often."
+    timestep_sampling: Literal["auto", "uniform", "logit_normal"] = Field(
+        "auto", description="logit_normal: the middle timesteps more often; auto: as the base was trained."
     )
     logit_mean: float = Field(0.0, description="Of logit_normal; above 0: more noise.")
     logit_std: PositiveFloat = Field(1.0, description="Of logit_normal; smaller: nearer to the middle.")
+    timestep_shift: PositiveFloat | Literal["auto"] = Field(
+        "auto",
+        description="Of flow models: above 1 noisier timesteps are trained more; auto: what the base is drawn with at "
+        "this size; 1: none, as diffusers' scripts train FLUX.",
+    )
+    flow_weighting: flow.Weighting = Field("none", description="Of flow models: how much each timestep counts.")
     noise_offset: NonNegativeFloat = Field(
         0.0, description="Shift the noise of each channel by so much times a normal number; 0.05 to 0.1 is usual."
     )
@@ -81,13 +89,17 @@ class Config(PluginSettings):
             message = f"min_timestep is {self.min_timestep} but max_timestep is only {self.max_timestep}"
             raise ValueError(message)
         self._refuse_changed("loss is l2", self.loss != "l2", "huber_c", "huber_schedule")
-        sampled = self.timestep_sampling == "logit_normal"
+        sampled = self.timestep_sampling != "uniform"
         self._refuse_changed("timestep_sampling is uniform", sampled, "logit_mean", "logit_std")
         return self
 
     def build(self) -> Denoising:
         """Build the objective."""
         return Denoising(self)
+
+
+NOT_FLOW = ("snr_gamma", "debiased_estimation", "rescale_betas_zero_snr")
+"""Settings that are about the noise schedule of epsilon and v_prediction."""
 
 
 @dataclass(frozen=True)
@@ -115,22 +127,40 @@ class Denoising:
         return self.errors(task.predict(noised.inputs, noised.timesteps), noised, task)
 
     def timesteps(self, task: Task) -> Tensor:
-        """Return how much noise each sample gets, (B,)."""
-        config = self.config
-        return timesteps.choose(
-            task.uniform, config.min_timestep, config.max_timestep or len(task.family.alphas_cumprod),
-            config.timestep_sampling, config.logit_mean, config.logit_std,
-        )  # fmt: skip
+        """Return how much noise each sample gets, (B,): whole timesteps, or 1000 sigma in a flow."""
+        config, family = self.config, task.family
+        first, stop = config.min_timestep, config.max_timestep or len(family.alphas_cumprod)
+        asked = config.timestep_sampling
+        if family.flow is None:
+            kind: timesteps.Sampling = "uniform" if asked == "auto" else asked
+            return timesteps.choose(task.uniform, first, stop, kind, config.logit_mean, config.logit_std)
+        shift = config.timestep_shift
+        if shift == "auto":
+            shift = flow.shift_of(family.flow, flow.tokens(family.flow, task.latents.shape))
+        kind = family.flow.sampling if asked == "auto" else asked
+        sigma = flow.sigmas(task.uniform, kind, config.logit_mean, config.logit_std, shift)
+        return first + (stop - first) * sigma
 
     def noised(self, task: Task, times: Tensor) -> Noised:
         """Mix noise into the latents up to the timesteps ``times`` (B,)."""
         config, latents = self.config, task.latents
+        if task.family.flow is not None:
+            return self._flowing(task, times)
         a = task.family.alphas_cumprod.to(latents.device)[times]
         signal, sigma = (part.to(latents.dtype).view(-1, 1, 1, 1) for part in (a.sqrt(), (1 - a).sqrt()))
         drawn = self._noise(task)
         target = drawn if self.prediction(task.family) == "epsilon" else signal * drawn - sigma * latents
         mixed_in = noise.perturbed(drawn, task.seeds, config.input_perturbation) if config.input_perturbation else drawn
         return Noised(signal * latents + sigma * mixed_in, target, times, a)
+
+    def _flowing(self, task: Task, times: Tensor) -> Noised:
+        """Mix noise in as a flow does: x = (1 - sigma) x0 + sigma noise; the target is noise - x0."""
+        latents, drawn = task.latents, self._noise(task)
+        sigma = times / flow.TIMESTEPS
+        share = sigma.to(latents.dtype).view(-1, 1, 1, 1)
+        perturbation = self.config.input_perturbation
+        mixed_in = noise.perturbed(drawn, task.seeds, perturbation) if perturbation else drawn
+        return Noised((1 - share) * latents + share * mixed_in, drawn - latents, times, flow.equivalent(sigma))
 
     def errors(self, predicted: Tensor, noised: Noised, task: Task) -> Tensor:
         """Return each sample's weighted error (B,) of a prediction (B, C, H, W)."""
@@ -139,9 +169,12 @@ class Denoising:
             errors = distances.squared(predicted, noised.target)
         else:
             schedule = task.family.alphas_cumprod.to(predicted.device)
-            width = distances.huber_width(config.huber_c, config.huber_schedule, noised.timesteps, schedule)
+            times = noised.timesteps.long().clamp(max=len(schedule) - 1)
+            width = distances.huber_width(config.huber_c, config.huber_schedule, times, schedule)
             errors = distances.huber(predicted, noised.target, width, smooth_l1=config.loss == "smooth_l1")
         means = distances.per_sample(errors, task.mask)
+        if task.family.flow is not None:
+            return means * flow.weights(noised.timesteps / flow.TIMESTEPS, config.flow_weighting).to(means.dtype)
         return self._weighted(means, noised.alphas_cumprod, self.prediction(task.family))
 
     def _noise(self, task: Task) -> Tensor:
@@ -170,6 +203,7 @@ class Denoising:
             ConfigError: It does not fit.
         """
         prediction = self.prediction(family)
+        self._check_flow(family)
         limit, stop = len(family.alphas_cumprod), self.config.max_timestep
         if max(stop or 0, self.config.min_timestep + 1) > limit:
             message = (
@@ -195,6 +229,25 @@ class Denoising:
         if self.config.rescale_betas_zero_snr:
             timesteps.make_zero_terminal_snr(family)
 
+    def _check_flow(self, family: Family) -> None:
+        """Refuse what means nothing to a flow model, or to any other."""
+        names = NOT_FLOW if family.flow is not None else ("timestep_shift", "flow_weighting")
+        fields = Config.model_fields
+        wrong = [each for each in names if getattr(self.config, each) != fields[each].default]
+        if wrong:
+            kind = "a flow model, which has no such schedule" if family.flow is not None else "no flow model"
+            message = f"objective.{wrong[0]}: this base ({family.name}) is {kind}. Leave it out."
+            raise ConfigError(message)
+        sampling = "uniform" if self.config.timestep_sampling == "auto" else self.config.timestep_sampling
+        if family.flow is not None and self.config.timestep_sampling == "auto":
+            sampling = family.flow.sampling
+        changed = [each for each in ("logit_mean", "logit_std") if getattr(self.config, each) != fields[each].default]
+        if changed and sampling != "logit_normal":
+            message = (
+                f"objective.{changed[0]}: timesteps are drawn {sampling}. Set objective.timestep_sampling=logit_normal"
+            )
+            raise ConfigError(message)
+
     def prediction(self, family: Family) -> Prediction:
         """Return what the model learns to predict.
 
@@ -204,6 +257,12 @@ class Denoising:
         asked = self.config.prediction_type
         if asked == "auto":
             return family.prediction
+        if family.flow is not None:
+            message = (
+                f"objective.prediction_type is {asked} but the base is a flow model ({family.name}), which has no "
+                f"other prediction. Leave it out."
+            )
+            raise ConfigError(message)
         if asked != family.prediction and not self.config.force_prediction_type:
             message = (
                 f"objective.prediction_type is {asked} but the base predicts {family.prediction}: training would first "

@@ -100,4 +100,4 @@ def _as_base(task: Task) -> Iterator[Conditioning]:
     fresh = torch.autocast(device, enabled=torch.is_autocast_enabled(device), cache_enabled=False)
     with torch.no_grad(), fresh, task.method.disabled():
         reads = task.method.trains & {"text_encoder", "embeddings"}
-        yield task.family.encode_text(task.captions) if reads else task.conditioning
+        yield task.family.encode_text(task.captions).completed(task.conditioning) if reads else task.conditioning

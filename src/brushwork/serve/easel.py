@@ -185,7 +185,7 @@ class Easel:
             return
         del self.active[asked.id]
         try:
-            image = drawing.image(warm.model.family)
+            image = drawing.image()
         except BrushworkError as error:
             self._failed(asked, type(error).__name__, str(error))
             return

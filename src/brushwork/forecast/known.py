@@ -1,0 +1,158 @@
+"""Forecasts of published bases without their weights: the real architectures, made without numbers.
+
+    forecast = rehearse("flux.1-dev", method="lora", resolution=1024, batch=1, precision="bf16")
+
+Each file in ``shapes/`` holds the settings that a base was published with and how many parameters each part then has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+from brushwork import config as configs
+from brushwork import registry
+from brushwork.errors import ConfigError, nearest
+from brushwork.forecast import estimate
+from brushwork.forecast.tracking import stage
+from brushwork.values import Conditioning
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from brushwork.train import Trainer
+    from brushwork.values import Family
+
+SHAPES = Path(__file__).parent / "shapes"
+
+
+def names() -> list[str]:
+    """Return the bases whose shapes are known."""
+    return sorted(path.stem for path in SHAPES.glob("*.json"))
+
+
+def shape(name: str) -> dict[str, Any]:
+    """Return what is known of a base.
+
+    Raises:
+        ConfigError: Nothing is.
+    """
+    path = SHAPES / f"{name}.json"
+    if not path.is_file():
+        message = f"base: no shapes of {name!r} are known.{nearest(name, names())} Known: {', '.join(names())}."
+        raise ConfigError(message)
+    return dict(json.loads(path.read_text("utf-8")))
+
+
+def make(name: str, dtype: Any) -> Family:
+    """Return a base's family of the real size and without numbers; within ``stage`` only."""
+    said = shape(name)
+    with _default(dtype):
+        parts: dict[str, Any] = {part: _module(each["class"], each["config"]) for part, each in said["parts"].items()}
+    parts |= {part.replace("text_encoder", "tokenizer"): _NoTokenizer() for part in said["parts"] if "text_" in part}
+    module = registry.load("families", said["family"])
+    family = getattr(module, said["class"])(
+        {**parts, "scheduler": said["scheduler"]}, "cpu", **said.get("arguments", {})
+    )
+    family.encode_text = _states(said["conditioning"], dtype)
+    return cast("Family", family)
+
+
+@contextlib.contextmanager
+def _default(dtype: Any) -> Iterator[None]:
+    """Within this context modules are made in a type (without numbers they cannot be cast afterwards)."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _module(kind: str, config: dict[str, Any]) -> Any:
+    import diffusers
+    import transformers
+
+    if hasattr(diffusers, kind):
+        return getattr(diffusers, kind)(**config)
+    made = getattr(transformers, kind)
+    return made(made.config_class(**config))
+
+
+class _NoTokenizer:
+    """Stands where a tokenizer would: a base without weights reads no texts."""
+
+    model_max_length = 77
+
+    def get_vocab(self) -> dict[str, int]:
+        """Return no words."""
+        return {}
+
+
+def _states(shapes: dict[str, list[int]], dtype: Any) -> Callable[[Sequence[str]], Conditioning]:
+    def encode(captions: Sequence[str]) -> Conditioning:
+        import torch
+
+        return Conditioning({name: torch.zeros(len(captions), *size, dtype=dtype) for name, size in shapes.items()})
+
+    return encode
+
+
+def rehearse(
+    name: str, *, method: str = "lora", resolution: int | None = None, overrides: Sequence[str] = (), budget: int = 0
+) -> estimate.Forecast:
+    """Return the memory that training a published base takes on an accelerator, its own libraries apart.
+
+    Args:
+        name: One of ``names()``.
+        method: A preset.
+        resolution: Pixels a side; default: the base's.
+        overrides: ``key.path=value`` texts.
+        budget: What the accelerator has, in bytes; 0: not said, and everything fits.
+    """
+    import torch
+
+    said = shape(name)
+    size = {"path": "unnamed", "resolution": resolution or said["resolution"]}
+    asked = configs.load(
+        {"train": {"train_batch_size": 1, "mixed_precision": "bf16"}}, method=method, base=name, data=size,
+        optimizer={"learning_rate": 1e-4}, overrides=list(overrides),
+    )  # fmt: skip
+    dtype = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[asked.train.mixed_precision]
+    built = asked.method.build()
+    with stage():
+        family = make(name, torch.float32 if built.updates_base else dtype)
+        groups = built.attach(family, 0)
+        named = {f"{group.name}.{key}": each for group in groups for key, each in group.parameters.items()}
+        trainer = cast("Trainer", SimpleNamespace(
+            config=asked, family=family, method=built, named=named, device="cpu", dtype=dtype,
+            data=SimpleNamespace(rejected=[]),
+        ))  # fmt: skip
+        phases = _phases(trainer)
+    peak = max(phase.total for phase in phases)
+    return estimate.Forecast(
+        "accelerator", phases, {"weights to fetch": _weights(said) * 2}, budget or peak, "CUDA's own half gigabyte"
+    )
+
+
+def _weights(said: dict[str, Any]) -> int:
+    return sum(int(part["parameters"]) for part in said["parts"].values())
+
+
+def _phases(trainer: Trainer) -> tuple[estimate.Phase, ...]:
+    """Return encoding with all parts there, and training with the text encoders freed where nothing needs them."""
+    standing, config = estimate.standing(trainer), trainer.config
+    encoding = estimate.Phase("encoding", {**standing, "activations": estimate.image_peak(trainer)})
+    needed = trainer.method.updates_base or trainer.method.trains & {"text_encoder", "embeddings"}
+    free = config.train.free_text_encoders is not False and not needed
+    left = {name: size for name, size in standing.items() if not (free and name.startswith("text_encoder"))}
+    step = estimate.step_peak(trainer, config.train.batch, checkpointing=config.train.gradient_checkpointing)
+    gradients = sum(each.numel() * each.element_size() for each in trainer.named.values())
+    kept = {name: size for name, size in estimate.kept(trainer).items() if name != "the base's copy"}
+    during = {**left, **kept, "gradients": gradients, "activations": max(0, step - gradients)}
+    return encoding, estimate.Phase("training", during)

@@ -1,0 +1,404 @@
+"""Small random-weight pipelines of every family's real classes, each written as a diffusers folder.
+
+folder = make("flux", tmp_path / "flux")            # 32 px pictures
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tiny import make_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+WIDTH = 32
+PIXELS = 32
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+
+
+def make(name: str, folder: Path, *, seed: int = 0, **changes: Any) -> Path:
+    """Write a complete pipeline folder; ``changes`` override settings of the denoiser."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        pipeline = MAKERS[name](changes)
+        _spread(pipeline)
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def _spread(pipeline: Any) -> None:
+    """Draw anew what is initialised with zeros or ones, so that no layer is idle."""
+    import torch
+
+    with torch.no_grad():
+        for part in pipeline.components.values():
+            for parameter in part.parameters() if hasattr(part, "parameters") else ():
+                if parameter.numel() > 1 and bool((parameter == parameter.flatten()[0]).all()):
+                    parameter.add_(0.1 * torch.randn(parameter.shape))
+
+
+def _clip(*, projection: bool) -> Any:
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    tokenizer = make_tokenizer()
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=WIDTH,
+        projection_dim=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config).eval()
+
+
+def _t5(width: int) -> tuple[Any, Any]:
+    from transformers import T5Config, T5EncoderModel, T5TokenizerFast
+
+    letters = [chr(code) for code in range(33, 127)]
+    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0), *((each, -3.0) for each in letters)]
+    tokenizer = T5TokenizerFast(vocab=vocabulary, extra_ids=0, model_max_length=512)
+    config = T5Config(
+        vocab_size=len(tokenizer), d_model=width, d_kv=8, d_ff=WIDTH, num_layers=1, num_heads=2, use_cache=False
+    )
+    return T5EncoderModel(config).eval(), tokenizer
+
+
+def _qwen_tokenizer() -> Any:
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import Qwen2TokenizerFast
+
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    words = [*special, *sorted(ByteLevel.alphabet())]
+    tokenizer = Qwen2TokenizerFast(
+        vocab={word: index for index, word in enumerate(words)},
+        merges=[],
+        model_max_length=4096,
+        extra_special_tokens=special[1:],
+    )
+    tokenizer.chat_template = CHAT
+    return tokenizer
+
+
+def _qwen3(layers: int, kind: str) -> tuple[Any, Any]:
+    import transformers
+
+    tokenizer = _qwen_tokenizer()
+    config = transformers.Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=1024,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    return getattr(transformers, kind)(config).eval(), tokenizer
+
+
+def _gemma() -> tuple[Any, Any]:
+    from transformers import Gemma2Config, Gemma2Model, GemmaTokenizerFast
+
+    letters = ["▁", *(chr(code) for code in range(33, 127))]
+    pieces = [f"<0x{code:02X}>" for code in range(256)]
+    words = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *pieces, *letters]
+    tokenizer = GemmaTokenizerFast(
+        vocab={word: index for index, word in enumerate(words)}, merges=[], model_max_length=4096
+    )
+    config = Gemma2Config(
+        vocab_size=len(words),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=4096,
+    )
+    return Gemma2Model(config).eval(), tokenizer
+
+
+def _vae(**settings: Any) -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(**(_stages() | {"latent_channels": 4} | settings)).eval()
+
+
+def _stages() -> dict[str, Any]:
+    return {
+        "block_out_channels": (4, 8, 8),
+        "down_block_types": ("DownEncoderBlock2D",) * 3,
+        "up_block_types": ("UpDecoderBlock2D",) * 3,
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+        "sample_size": PIXELS,
+        "mid_block_add_attention": False,
+    }
+
+
+def _shifted_vae() -> Any:
+    return _vae(scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False)
+
+
+def _sdxl(changes: dict[str, Any]) -> Any:
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+
+    settings: dict[str, Any] = {
+        "sample_size": 8,
+        "block_out_channels": (8, 16),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+        "layers_per_block": 1,
+        "attention_head_dim": (2, 4),
+        "norm_num_groups": 4,
+        "cross_attention_dim": 2 * WIDTH,
+        "use_linear_projection": True,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 6 * 8 + WIDTH,
+    }
+    return StableDiffusionXLPipeline(
+        unet=UNet2DConditionModel(**(settings | changes)).eval(),
+        vae=_vae(scaling_factor=0.13025),
+        text_encoder=_clip(projection=False),
+        text_encoder_2=_clip(projection=True),
+        tokenizer=make_tokenizer(),
+        tokenizer_2=make_tokenizer(),
+        scheduler=EulerDiscreteScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            steps_offset=1,
+            timestep_spacing="leading",
+        ),
+        add_watermarker=False,
+    )
+
+
+def _sd3(changes: dict[str, Any]) -> Any:
+    from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+
+    settings: dict[str, Any] = {
+        "sample_size": 8,
+        "patch_size": 2,
+        "in_channels": 4,
+        "out_channels": 4,
+        "num_layers": 2,
+        "attention_head_dim": 8,
+        "num_attention_heads": 2,
+        "caption_projection_dim": 16,
+        "joint_attention_dim": 2 * WIDTH,
+        "pooled_projection_dim": 2 * WIDTH,
+        "pos_embed_max_size": 8,
+        "qk_norm": "rms_norm",
+        "dual_attention_layers": (0,),
+    }
+    t5, tokenizer = _t5(2 * WIDTH)
+    return StableDiffusion3Pipeline(
+        transformer=SD3Transformer2DModel(**(settings | changes)).eval(),
+        vae=_shifted_vae(),
+        text_encoder=_clip(projection=True),
+        text_encoder_2=_clip(projection=True),
+        text_encoder_3=t5,
+        tokenizer=make_tokenizer(),
+        tokenizer_2=make_tokenizer(),
+        tokenizer_3=tokenizer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )
+
+
+def _flux(changes: dict[str, Any]) -> Any:
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+
+    settings: dict[str, Any] = {
+        "in_channels": 16,
+        "num_layers": 1,
+        "num_single_layers": 1,
+        "attention_head_dim": 8,
+        "num_attention_heads": 2,
+        "joint_attention_dim": WIDTH,
+        "pooled_projection_dim": WIDTH,
+        "guidance_embeds": True,
+        "axes_dims_rope": (2, 2, 4),
+    }
+    t5, tokenizer = _t5(WIDTH)
+    return FluxPipeline(
+        transformer=FluxTransformer2DModel(**(settings | changes)).eval(),
+        vae=_shifted_vae(),
+        text_encoder=_clip(projection=False),
+        text_encoder_2=t5,
+        tokenizer=make_tokenizer(),
+        tokenizer_2=tokenizer,
+        scheduler=FlowMatchEulerDiscreteScheduler(
+            shift=3.0, use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15, max_image_seq_len=4096
+        ),
+    )
+
+
+def _flux2(changes: dict[str, Any]) -> Any:
+    import torch
+    from diffusers import (
+        AutoencoderKLFlux2,
+        FlowMatchEulerDiscreteScheduler,
+        Flux2KleinPipeline,
+        Flux2Transformer2DModel,
+    )
+
+    settings: dict[str, Any] = {
+        "in_channels": 16,
+        "num_layers": 1,
+        "num_single_layers": 1,
+        "attention_head_dim": 8,
+        "num_attention_heads": 2,
+        "joint_attention_dim": 48,
+        "timestep_guidance_channels": 16,
+        "axes_dims_rope": (2, 2, 2, 2),
+        "guidance_embeds": False,
+    }
+    vae = AutoencoderKLFlux2(**_stages(), latent_channels=4).eval()
+    vae.bn.running_mean.copy_(torch.randn(16))
+    vae.bn.running_var.copy_(torch.rand(16) + 0.5)
+    encoder, tokenizer = _qwen3(27, "Qwen3ForCausalLM")
+    return Flux2KleinPipeline(
+        transformer=Flux2Transformer2DModel(**(settings | changes)).eval(),
+        vae=vae,
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+    )
+
+
+def _sana(changes: dict[str, Any]) -> Any:
+    from diffusers import AutoencoderDC, DPMSolverMultistepScheduler, SanaPipeline, SanaTransformer2DModel
+
+    settings: dict[str, Any] = {
+        "in_channels": 4,
+        "out_channels": 4,
+        "num_attention_heads": 2,
+        "attention_head_dim": 8,
+        "num_layers": 1,
+        "num_cross_attention_heads": 2,
+        "cross_attention_head_dim": 8,
+        "cross_attention_dim": 16,
+        "caption_channels": 16,
+        "mlp_ratio": 1.0,
+        "sample_size": 8,
+        "patch_size": 1,
+    }
+    stages = {f"{side}_block_out_channels": (8, 8, 16) for side in ("encoder", "decoder")}
+    stages |= {f"{side}_layers_per_block": (1, 1, 1) for side in ("encoder", "decoder")}
+    stages |= {f"{side}_qkv_multiscales": ((), (), (5,)) for side in ("encoder", "decoder")}
+    stages |= {f"{side}_block_types": ("ResBlock", "ResBlock", "EfficientViTBlock") for side in ("encoder", "decoder")}
+    encoder, tokenizer = _gemma()
+    return SanaPipeline(
+        transformer=SanaTransformer2DModel(**(settings | changes)).eval(),
+        vae=AutoencoderDC(latent_channels=4, attention_head_dim=8, scaling_factor=0.41407, **stages).eval(),
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        scheduler=DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
+    )
+
+
+def _qwen_image(changes: dict[str, Any]) -> Any:
+    from diffusers import (
+        AutoencoderKLQwenImage,
+        FlowMatchEulerDiscreteScheduler,
+        QwenImagePipeline,
+        QwenImageTransformer2DModel,
+    )
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    settings: dict[str, Any] = {
+        "in_channels": 16,
+        "out_channels": 4,
+        "num_layers": 1,
+        "attention_head_dim": 8,
+        "num_attention_heads": 2,
+        "joint_attention_dim": 16,
+        "axes_dims_rope": (2, 2, 4),
+    }
+    tokenizer = _qwen_tokenizer()
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]},
+            "bos_token_id": 0,
+            "eos_token_id": 0,
+            "pad_token_id": 0,
+        },
+        vision_config={
+            "depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16,
+        },
+    )  # fmt: skip
+    return QwenImagePipeline(
+        transformer=QwenImageTransformer2DModel(**(settings | changes)).eval(),
+        vae=AutoencoderKLQwenImage(
+            base_dim=4,
+            z_dim=4,
+            dim_mult=[1, 2, 2],
+            num_res_blocks=1,
+            temperal_downsample=[False, True],
+            latents_mean=[0.1, -0.2, 0.3, 0.0],
+            latents_std=[1.5, 2.0, 0.7, 1.0],
+        ).eval(),
+        text_encoder=Qwen2_5_VLForConditionalGeneration(config).eval(),
+        tokenizer=tokenizer,
+        scheduler=FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
+        ),
+    )
+
+
+def _z_image(changes: dict[str, Any]) -> Any:
+    from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
+
+    settings: dict[str, Any] = {
+        "in_channels": 4,
+        "dim": 32,
+        "n_layers": 1,
+        "n_refiner_layers": 1,
+        "n_heads": 2,
+        "n_kv_heads": 2,
+        "cap_feat_dim": 16,
+        "axes_dims": [4, 6, 6],
+        "axes_lens": [1024, 32, 32],
+    }
+    encoder, tokenizer = _qwen3(2, "Qwen3Model")
+    return ZImagePipeline(
+        transformer=ZImageTransformer2DModel(**(settings | changes)).eval(),
+        vae=_shifted_vae(),
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )
+
+
+MAKERS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "sdxl": _sdxl,
+    "sd3": _sd3,
+    "flux": _flux,
+    "flux2": _flux2,
+    "sana": _sana,
+    "qwen_image": _qwen_image,
+    "z_image": _z_image,
+}
