@@ -12,7 +12,6 @@ of ``brushwork.peft_files``; others' LoHa and LoKr are merged into the base's we
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import re
 import warnings
