@@ -153,12 +153,14 @@ def encode(
                 flat, hashes = store.of(_open(folder / side, names, advance))
                 sides[side] = flat.reshape(*shape, *flat.shape[1:])
                 saved[f"{prompt_set}_{side}"] = np.array(hashes).reshape(shape)
-            reads = np.stack([texts[text] for text in shown]) if texts else None
+            reads = np.stack([texts[planned.scored_by(text)] for text in shown]) if texts else None
+            with_style = planned.content and prompt_set != "control" and texts
+            styled = np.stack([texts[planned.styled_by(text)] for text in shown]) if with_style else None
             if reads is not None:
                 saved[f"{prompt_set}_texts"] = reads
             about = (encoder.name, encoder.revision, config.validation.seed)
             pictures = (shown, prompt_set, sides["base"], sides["tuned"], reads, references)
-            drawn = Drawn(*pictures, *about, mirrored=mirrored, caveat=caveat)
+            drawn = Drawn(*pictures, *about, mirrored=mirrored, caveat=caveat, styled=styled)
             sets.append(drawn)
             if planned.usual:
                 sets.append(replace(drawn, base=sides[USUAL], against="usual"))
@@ -170,7 +172,7 @@ def _texts(planned: Plan, encoder: Encoder) -> tuple[dict[str, Features], list[s
     """Return the features of every prompt, empty for an encoder that does not read, and the prompts cut off."""
     if not isinstance(encoder, Clip):
         return {}, []
-    every = [*planned.target, *planned.control]
+    every = planned.texts
     vectors, cut = encoder.encode_texts(every)
     return dict(zip(every, vectors, strict=True)), cut
 

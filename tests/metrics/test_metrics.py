@@ -11,6 +11,8 @@ from brushwork import metrics, registry
 from brushwork.metrics import Drawn, Result, find
 
 RNG = np.random.default_rng(0)
+MAY_BE_SILENT = {"clip_styled"}
+"""Where there are no words of a style."""
 
 
 def unit(*shape: int) -> np.ndarray:
@@ -46,7 +48,7 @@ def test_a_model_that_did_not_change_measures_exactly_no_difference(name: str, p
 @pytest.mark.parametrize("name", registry.names("metrics"))
 def test_results_are_json_and_come_back_equal(name: str) -> None:
     results = registry.load("metrics", name).measure(drawn(features(name, 5, 4), features(name, 5, 4), "control"))
-    assert results
+    assert results or name in MAY_BE_SILENT
     for result in results:
         assert Result.from_dict(json.loads(json.dumps(result.to_dict()))) == result
         assert result.name == name

@@ -1,6 +1,7 @@
 """Metrics: features in, numbers out. One file each; the file name is the registered name.
 
-A metric's module has ``NEEDS`` (the encoder it reads: ``clip``, ``colour``, ``luminance`` or ``pixels``), ``KIND``
+A metric's module has ``NEEDS`` (the encoder it reads: ``clip``, ``colour``, ``luminance``, ``pixels``, or
+``predictions`` for what the models themselves say), ``KIND``
 (name, version, direction) and ``measure(drawn) -> list[Result]``; where it says something about a single picture also
 ``scores(images, texts) -> (P, N)``, by which pictures can be ranked. The mathematics is in functions over arrays of
 features, so that every number can be computed again from the features that were saved; they lie in
@@ -82,9 +83,10 @@ __all__ = [
     "vendi_score",
 ]
 
-PromptSet = Literal["target", "control"]
+PromptSet = Literal["target", "content", "control"]
+"""What asks for what was learnt; the same without its words; what has nothing to do with it (held out)."""
 Direction = Literal["higher", "lower", "closer"]
-Encoding = Literal["clip", "colour", "luminance", "pixels"]
+Encoding = Literal["clip", "colour", "luminance", "pixels", "predictions"]
 Subject = Literal["base", "tuned", "difference", "ratio", "pairs", "data"]
 """What a number is about; ``pairs`` is base against tuned at the same seed."""
 Against = Literal["base", "usual"]
@@ -136,6 +138,8 @@ class Drawn:
     caveat: str | None = None
     """Why the encoder's numbers prove less than they seem to; see ``OPTIMISED``."""
     against: Against = "base"
+    styled: Array | None = None
+    """(P, D); for target and content prompts the texts with the words of the style or the token in them."""
 
     def result(self, kind: Kind, of: Subject, estimate: Estimate, **details: Any) -> Result:
         """Return a result about this set."""
