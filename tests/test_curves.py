@@ -27,7 +27,7 @@ def point(
     step: int, *, fit: float = 0.0, losses: tuple[float, ...] = LOW, copied: float = 0.0, p: float = 1.0
 ) -> Point:
     fits = tuple(value + fit for value in FIT)
-    about = {"copied": copied, "copied_by_base": 0.0, "copied_p": p, "prompts": len(fits)}
+    about = {"copied": copied, "copied_by_base": 0.0, "copied_p": p, "captions": len(fits)}
     return Point(step, fit=sum(fits) / 6, fits=fits, losses=losses, loss=sum(losses) / 6, **about)  # type: ignore[arg-type]
 
 
@@ -51,7 +51,7 @@ def test_the_earliest_wins_where_the_fit_is_no_higher_than_by_noise() -> None:
 
 
 def test_with_too_few_prompts_for_a_test_the_highest_fit_wins() -> None:
-    few = [Point(step, fit=fit, fits=(fit, fit), prompts=2) for step, fit in ((1, 0.3), (2, 0.4), (3, 0.35))]
+    few = [Point(step, fit=fit, fits=(fit, fit)) for step, fit in ((1, 0.3), (2, 0.4), (3, 0.35))]
     assert decide(few).best == 2
 
 
@@ -59,7 +59,7 @@ def test_copies_are_more_than_the_bases_by_the_test_or_by_half_where_there_is_no
     assert point(1, copied=0.4, p=0.03).copies
     assert not point(1, copied=0.4, p=0.06).copies
     assert not point(1, copied=0.0, p=0.03).copies
-    few = {"copied_by_base": 0.1, "copied_p": 0.5, "prompts": 3}
+    few = {"copied_by_base": 0.1, "copied_p": 0.5, "captions": 3}
     assert Point(1, copied=0.6, **few).copies  # type: ignore[arg-type]
     assert not Point(1, copied=0.55, **few).copies  # type: ignore[arg-type]
 

@@ -6,18 +6,20 @@
 The rule (``RULE``) is written down with the numbers. What is decided goes into ``checkpoints.json`` and, as ``best``,
 into ``run.json``; ``RUN@best`` is then a MODEL everywhere.
 
-The held-out loss of each checkpoint is measured anew, picture by picture at the same noise and timesteps, so that two
-checkpoints can be compared by a paired test; what the log of the run has are means.
+Copies show first where the captions of the training pictures are drawn, so some of these are drawn besides the run's
+own prompts. The held-out loss of each checkpoint is measured anew, picture by picture at the same noise and timesteps,
+so that two checkpoints can be compared by a paired test; what the log of the run has are means.
 """
 
 from __future__ import annotations
 
 import gc
 import statistics
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brushwork import checkpoints, models, processes, registry, snapshots
+from brushwork import checkpoints, contact, models, processes, registry, snapshots
 from brushwork.best import is_worse
 from brushwork.errors import DataError, ModelError, RunFailed
 from brushwork.measuring import load_judges
@@ -31,7 +33,6 @@ from brushwork.train import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from brushwork.evaluate.subjects import Subject
     from brushwork.metrics import Result
@@ -42,17 +43,22 @@ if TYPE_CHECKING:
     from brushwork.train import Trainer
 
 FILE = "checkpoints.json"
-MEASURED = ("clip", "drift", "uptake", "memorisation")
+COPIES = "memorisation"
+MEASURED = ("clip", "drift", "uptake", COPIES)
+CAPTIONS = "captions"
+"""The folder of what is drawn from training captions."""
+MOST_CAPTIONS = 8
 LEVEL = 0.05
 MANY = 0.5
 """With so few prompts that no test can say anything, this share of copies more than the base's counts as copying."""
 RULE = (
-    "A checkpoint copies when more of its target pictures are flagged as copies of training pictures than of the "
-    "base's, by an exact sign-flip test over prompts (p at most 0.05); with fewer than six prompts, when the share is "
-    "higher by one half. A checkpoint overfits when its loss on the held-out pictures is higher than that of an "
-    "earlier one by more than noise (the same test, over pictures). Of the checkpoints that do neither, the best is the one "
-    "whose target pictures are most like the training pictures, or the earliest that is not less like them by more "
-    "than noise. Drift is shown but decides nothing: how much of it is worth the fit is for people to say."
+    "A checkpoint copies when of the pictures that it draws from training captions more are flagged as copies of "
+    "training pictures than of the base's, by an exact sign-flip test over captions (p at most 0.05); with fewer than "
+    "six captions, when the share is higher by one half. A checkpoint overfits when its loss on the held-out pictures "
+    "is higher than that of an earlier one by more than noise (the same test, over pictures). Of the checkpoints that "
+    "do neither, the best is the one whose target pictures are most like the training pictures, or the earliest that "
+    "is not less like them by more than noise. Drift is shown but decides nothing: how much of it is worth the fit is "
+    "for people to say."
 )
 
 
@@ -68,10 +74,11 @@ class Point:
     drift: float | None = None
     leak: float | None = None
     copied: float | None = None
-    """Share of the target pictures that are flagged."""
+    """Share of the pictures of training captions that are flagged."""
     copied_by_base: float | None = None
     copied_p: float | None = None
-    prompts: int = 0
+    captions: int = 0
+    """So many were drawn."""
     loss: float | None = None
     losses: tuple[float, ...] = field(default=(), repr=False)
     """By held-out picture."""
@@ -81,7 +88,7 @@ class Point:
         """Whether it copies, by the rule."""
         if self.copied is None or self.copied_by_base is None or self.copied <= self.copied_by_base:
             return False
-        if smallest_p(max(1, self.prompts)) > LEVEL:
+        if smallest_p(max(1, self.captions)) > LEVEL:
             return self.copied - self.copied_by_base >= MANY
         return self.copied_p is not None and self.copied_p <= LEVEL
 
@@ -188,34 +195,64 @@ def measure(subject: Subject, *, world: World | None = None) -> dict[str, Any]:
             f"train.checkpoints_total_limit=null keeps all of them."
         )
         raise ModelError(message)
+    look = _look(run, every)
     planned = plan(run.config)
-    folders = [_draw(subject, each, planned, world) for each in every]
-    losses = held_out(run, every)
-    if not world.is_main:
-        world.exchange()
-        return {}
-    points = _points(subject, planned, every, folders, losses)
-    told = _write(run, points)
+    probes = _of_captions(run, look.captions) if look.captions else None
+    home = subject.path / "evaluation"
+    folders = [home / snapshots.FOLDER / str(each.step) for each in every]
+    if probes is not None:
+        _draw_base(subject, probes, home / CAPTIONS, world)
+    for each, folder in zip(every, folders, strict=True):
+        _draw(subject, each, planned, folder, world)
+        if probes is not None:
+            _draw(subject, each, probes, folder / CAPTIONS, world)
+    told = {}
+    if world.is_main:
+        told = _write(run, _points(subject, (planned, probes), every, folders, look.losses))
     world.exchange()
     return told
 
 
-def _draw(subject: Subject, snapshot: Snapshot, planned: Plan, world: World) -> Path:
-    """Draw one checkpoint beside the base's pictures; return the folder of both."""
+def _of_captions(run: RunFolder, captions: Sequence[str]) -> Plan:
+    """Return the plan of drawing training captions, with the settings of the run's own prompts."""
+    config = run.config
+    changes = {"prompts": tuple(captions), "content_prompts": (), "control_prompts": ()}
+    return plan(config.model_copy(update={"validation": config.validation.model_copy(update=changes)}))
+
+
+def _draw_base(subject: Subject, planned: Plan, folder: Path, world: World) -> None:
+    device = world.device(subject.device) if world.size > 1 else subject.device
+    for side in (each for each in planned.sides if each != "tuned"):
+        asked = replace(planned, requests=planned.usual) if side != "base" else planned
+        draw_side(folder / side, asked, lambda: subject.open_base(device), key=subject.base_key, world=world)
+
+
+def _draw(subject: Subject, snapshot: Snapshot, planned: Plan, folder: Path, world: World) -> None:
+    """Draw one checkpoint, and put the base's pictures beside: links to those that are there."""
     home = subject.path / "evaluation"
-    folder = home / snapshots.FOLDER / str(snapshot.step)
     device = world.device(subject.device) if world.size > 1 else subject.device
     text = f"{snapshot.run.path}@{snapshot.step}"
     key = f"{subject.base_key}+{hash_files(snapshot.path)}" if subject.base_key else None
     draw_side(folder / "tuned", planned, lambda: models.open_model(text, device=device), key=key, world=world)
+    steps = folder.relative_to(home).parts  # checkpoints, 300 and perhaps captions
     for side in (each for each in planned.sides if each != "tuned" and world.is_main):
         if not (folder / side).is_symlink():
-            (folder / side).symlink_to(f"../../{side}", target_is_directory=True)
-    return folder
+            target = Path(*[".."] * len(steps), *steps[2:], side)
+            (folder / side).symlink_to(target, target_is_directory=True)
 
 
-def held_out(run: RunFolder, every: Sequence[Snapshot]) -> dict[int, tuple[float, ...]]:
-    """Return the loss of each held-out picture for each checkpoint; empty where there is none to compare.
+@dataclass(frozen=True)
+class _Look:
+    """What only the trainer of a run knows."""
+
+    losses: dict[int, tuple[float, ...]] = field(default_factory=dict)
+    """Of each held-out picture, by step; empty where there is none to compare."""
+    captions: tuple[str, ...] = ()
+    """Of pictures that were trained on, spread evenly."""
+
+
+def _look(run: RunFolder, every: Sequence[Snapshot]) -> _Look:
+    """Measure the held-out loss of each checkpoint; the processes of a run share it.
 
     Raises:
         RunFailed: A checkpoint does not fit what the configuration makes.
@@ -224,21 +261,25 @@ def held_out(run: RunFolder, every: Sequence[Snapshot]) -> dict[int, tuple[float
         trainer = prepare(run.config)
     except DataError as error:
         note(f"warning: the held-out loss is not measured: {str(error).splitlines()[0]}")
-        return {}
+        return _Look()
+    own = trainer.data.own
+    texts = dict.fromkeys(trainer.data.source[index].caption for index in own)
+    known = [text for text in texts if text]
+    captions = tuple(known[place] for place in contact.spread(len(known), MOST_CAPTIONS))
     if not trainer.data.held_out or not getattr(trainer.objective, "comparable", False):
-        return {}
+        return _Look(captions=captions)
     found = {}
     for each in every:
         state = checkpoints.load(each.path)
         if state["data"] != trainer.data.fingerprint:
             note("warning: the held-out loss is not measured: the training data changed since")
-            return {}
+            return _Look()
         _put(trainer, state, each)
         losses = trainer.held_out()
         found[each.step] = losses.losses if losses is not None else ()
     del trainer
-    gc.collect()
-    return found
+    gc.collect()  # the checkpoints' models come next
+    return _Look(found, captions)
 
 
 def _put(trainer: Trainer, state: dict[str, Any], snapshot: Snapshot) -> None:
@@ -256,37 +297,43 @@ def _put(trainer: Trainer, state: dict[str, Any], snapshot: Snapshot) -> None:
 
 
 def _points(
-    subject: Subject, planned: Plan, every: Sequence[Snapshot], folders: Sequence[Path],
+    subject: Subject, plans: tuple[Plan, Plan | None], every: Sequence[Snapshot], folders: Sequence[Path],
     losses: dict[int, tuple[float, ...]],
 ) -> list[Point]:  # fmt: skip
     chosen = [(name, registry.load("metrics", name)) for name in MEASURED]
     judges, problems = load_judges(subject, [module for _, module in chosen])
     for problem in problems:
         note(f"warning: {problem}")
+    planned, probes = plans
     points = []
     for each, folder in zip(every, folders, strict=True):
-        results, _ = measure_pictures(subject, planned, folder, chosen, judges) if judges.every else ([], {})
-        points.append(_point(each.step, results, losses.get(each.step, ())))
+        results, copied = [], []
+        if judges.every:
+            results, _ = measure_pictures(subject, planned, folder, chosen, judges)
+            copied = [result for result in results if result.name == COPIES]
+            if probes is not None:
+                of_copies = [(name, metric) for name, metric in chosen if name == COPIES]
+                copied, _ = measure_pictures(subject, probes, folder / CAPTIONS, of_copies, judges)
+        points.append(_point(each.step, results, copied, losses.get(each.step, ())))
     return points
 
 
-def _point(step: int, results: Sequence[Result], losses: tuple[float, ...]) -> Point:
-    fit, clip, copied = (find(results, name, "tuned") for name in ("uptake", "clip", "memorisation"))
-    before, change = find(results, "memorisation", "base"), find(results, "memorisation", "difference")
+def _point(step: int, results: Sequence[Result], copies: Sequence[Result], losses: tuple[float, ...]) -> Point:
+    fit, clip = (find(results, name, "tuned") for name in ("uptake", "clip"))
     by_prompt = find(results, "uptake", "difference")
     drift, leak = find(results, "drift", "ratio", "control"), find(results, "uptake", "difference", "control")
-    rows = by_prompt.details["prompts"] if by_prompt else []
+    copied, before, change = (find(copies, COPIES, of) for of in ("tuned", "base", "difference"))
     return Point(
         step,
         fit=fit.value if fit else None,
-        fits=tuple(row["tuned"] for row in rows),
+        fits=tuple(row["tuned"] for row in by_prompt.details["prompts"]) if by_prompt else (),
         clip=clip.value if clip else None,
         drift=drift.value if drift else None,
         leak=leak.value if leak else None,
         copied=copied.value if copied else None,
         copied_by_base=before.value if before else None,
         copied_p=change.p if change else None,
-        prompts=len(rows),
+        captions=len(change.details["prompts"]) if change else 0,
         loss=statistics.fmean(losses) if losses else None,
         losses=losses,
     )

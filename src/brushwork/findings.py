@@ -111,7 +111,7 @@ def _leak(results: Sequence[Result], prompt_set: PromptSet) -> str | None:
     if change is None:
         return None
     which = {
-        "content": "the content prompts, which lack the words of the style or the token,",
+        "content": "the content prompts (those without the words of the style or the token)",
         "control": "the held-out prompts",
     }[prompt_set]
     asked = find(results, "uptake", "difference", "target")
@@ -152,9 +152,8 @@ def square(results: Sequence[Result]) -> dict[str, Any] | None:
     content = cells["styled_content"]["tuned"].value
     told = (
         f"Headline: {number(content)}, the pictures asked for in the style, held against the content alone. Held "
-        f"against the text with the style's words they reach {number(styled)}, and pictures that were not asked for it "
-        f"{number(plain)}: the words in the judge's text raise the number by themselves, so only numbers of one "
-        f"column can be compared."
+        f"against the text with its words they reach {number(styled)}, and pictures that were not asked for it "
+        f"{number(plain)}: words in the judge's text move the number whatever the picture shows, so compare within a column only."
     )
     return {**cells, "told": told}
 
@@ -212,7 +211,10 @@ def _curves(points: Sequence[dict[str, Any]], best: int) -> list[Markup]:
         ),
         ("Held-out loss", [Series("tuned", of("loss"), "dots")], "loss"),
     )
-    charts = [line_chart(title, series, x="optimizer step", y=f"{title}: {y}", mark=best) for title, series, y in drawn]
+    charts = [
+        line_chart(title, series, x="optimizer step", y=f"{title}: {y}", mark=best, from_zero=y == "share")
+        for title, series, y in drawn
+    ]
     return [chart for chart in charts if chart]
 
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from brushwork.processes import World
 
 
+ABOUT_TRAINING = ("memorisation",)
+"""Metrics that mean the training pictures themselves; with references and no run they say nothing."""
 SETS = ("target", "content", "control")
 
 
@@ -143,10 +145,18 @@ def _measure(
     check_pairs(folder)
     of_pictures = [(name, metric) for name, metric in chosen if metric.NEEDS != predicted.NEEDS]
     of_models = [metric for _, metric in chosen if metric.NEEDS == predicted.NEEDS]
-    results, facts = measure(subject, planned, folder, of_pictures, judges)
+    own = [each for each in of_pictures if _of_training(subject, each)]
+    results, facts = measure(subject, planned, folder, [each for each in of_pictures if each not in own], judges)
+    if own and subject.run is not None:
+        results += measure(subject.run, planned, folder, own, judges)[0]
     for drawn in predicted.sets(subject, planned, folder) if of_models else []:
         results += [result for metric in of_models for result in metric.measure(drawn)]
     return results, facts
+
+
+def _of_training(subject: Subject, metric: tuple[str, Metric]) -> bool:
+    """Return whether a metric is about the training pictures, where others were named as references."""
+    return subject.asked.references is not None and metric[0] in ABOUT_TRAINING
 
 
 def _describe(subject: Subject, planned: Plan, told: _Told) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 With both, on pictures drawn from the target prompts and from the content prompts, a style's experiment is the two by
 two table that it is: {drawn plain, drawn with the style's words} x {scored plain, scored with them}. Holding a
-picture that was asked for a style against a text that names it mixes up whether the content is there with whether the style is.
+picture that was asked for a style against a text that names it mixes up whether the content is there
+with whether the style is.
 """
 
 from __future__ import annotations
