@@ -155,12 +155,12 @@ def encode(
                 saved[f"{prompt_set}_{side}"] = np.array(hashes).reshape(shape)
             reads = np.stack([texts[planned.scored_by(text)] for text in shown]) if texts else None
             with_style = planned.content and prompt_set != "control" and texts
-            styled = np.stack([texts[planned.styled_by(text)] for text in shown]) if with_style else None
+            whole = np.stack([texts[planned.styled_by(text)] for text in shown]) if with_style else None
             if reads is not None:
                 saved[f"{prompt_set}_texts"] = reads
             about = (encoder.name, encoder.revision, config.validation.seed)
             pictures = (shown, prompt_set, sides["base"], sides["tuned"], reads, references)
-            drawn = Drawn(*pictures, *about, mirrored=mirrored, caveat=caveat, styled=styled)
+            drawn = Drawn(*pictures, *about, mirrored=mirrored, caveat=caveat, whole_texts=whole)
             sets.append(drawn)
             if planned.usual:
                 sets.append(replace(drawn, base=sides[USUAL], against="usual"))

@@ -138,8 +138,8 @@ class Drawn:
     caveat: str | None = None
     """Why the encoder's numbers prove less than they seem to; see ``OPTIMISED``."""
     against: Against = "base"
-    styled: Array | None = None
-    """(P, D); for target and content prompts the texts with the words of the style or the token in them."""
+    whole_texts: Array | None = None
+    """(P, D); of target and content prompts, where there are both, the texts with the words of the style or token."""
 
     def result(self, kind: Kind, of: Subject, estimate: Estimate, **details: Any) -> Result:
         """Return a result about this set."""

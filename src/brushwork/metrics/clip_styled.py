@@ -23,7 +23,7 @@ ASKS = "content prompts beside the target prompts"
 
 def measure(drawn: Drawn) -> list[Result]:
     """Measure base, tuned and the paired difference; nothing where there is no style or token in the texts."""
-    if drawn.styled is None or drawn.prompt_set == "control":
+    if drawn.whole_texts is None or drawn.prompt_set == "control":
         return []
-    base, tuned = (prompt_similarity(side, drawn.styled) for side in (drawn.base, drawn.tuned))
+    base, tuned = (prompt_similarity(side, drawn.whole_texts) for side in (drawn.base, drawn.tuned))
     return paired(KIND, drawn, base, tuned)
