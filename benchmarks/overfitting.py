@@ -26,7 +26,7 @@ def main() -> None:
     """Train, evaluate every checkpoint, report."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=480)
     parser.add_argument("--every", type=int, default=60, help="steps between two checkpoints")
     parser.add_argument("--pictures", type=int, default=16, help="half of them are held out")
     asked = parser.parse_args()
@@ -44,10 +44,12 @@ def main() -> None:
         overrides=[
             f"validation.prompts={[f'{thing}, old ink engraving' for thing in THINGS]}",
             "validation.control_prompts=[a bicycle, a pizza, a cactus, a house, a car, a tree]",
-            "validation.images_per_prompt=2", "validation.samples_during_training=0",
+            "validation.images_per_prompt=2",
+            "validation.guidance_scale=2",
+            "objective.rescale_betas_zero_snr=true", "validation.samples_during_training=0",
             "method.rank=32", "method.alpha=32",
             "method.targets=[to_q, to_k, to_v, to_out.0, ff.net.0.proj, ff.net.2, proj_in, proj_out]",
-            "optimizer.learning_rate=2e-3", "train.train_batch_size=8",
+            "optimizer.learning_rate=1e-3", "train.train_batch_size=8",
             f"train.checkpointing_steps={asked.every}", "train.checkpoints_total_limit=null",
             f"train.validation_steps={asked.every}",
         ],

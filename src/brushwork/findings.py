@@ -65,7 +65,7 @@ def _between(result: Result) -> str:
 def _retention(kept: Result | None) -> str | None:
     if kept is None:
         return None
-    floor, above = kept.details["floor"], kept.details["above_floor"]
+    floor, above = kept.details["others"], kept.details["above_floor"]
     told = (
         f"Retention: the pictures of held-out prompts keep {number(kept.value)} of the base's "
         f"likeness to their prompts{_between(kept)}."
@@ -153,7 +153,8 @@ def square(results: Sequence[Result]) -> dict[str, Any] | None:
     told = (
         f"Headline: {number(content)}, the pictures asked for in the style, held against the content alone. Held "
         f"against the text with its words they reach {number(styled)}, and pictures that were not asked for it "
-        f"{number(plain)}: words in the judge's text move the number whatever the picture shows, so compare within a column only."
+        f"{number(plain)}: words in the judge's text move the number whatever the picture shows, so compare within a "
+        f"column only."
     )
     return {**cells, "told": told}
 

@@ -73,6 +73,6 @@ def measure(drawn: Drawn) -> list[Result]:
     floor = summary.off_diagonal if len(drawn.prompts) > 1 else None
     known = mean > max(0.0, floor or 0.0)
     above = (float(tuned.mean()) - floor) / (mean - floor) if floor is not None and known else None
-    details = {"floor": floor, "above_floor": above, "worst": worst(drawn.prompts, base, tuned)}
+    details = {"others": floor, "above_floor": above, "worst": worst(drawn.prompts, base, tuned)}
     told = "; ".join(each for each in (drawn.caveat, None if known else UNKNOWN) if each) or None
     return [replace(drawn, caveat=told).result(KIND, "tuned", kept, **details)]
