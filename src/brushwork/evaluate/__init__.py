@@ -95,10 +95,10 @@ def evaluate_subject(subject: Subject, metrics: Sequence[str] = (), *, world: Wo
     if not world.is_main:
         world.exchange()  # what is measured is measured by the main process
         return []
-    kept = [] if anew else [each for each in _measured(subject) if each.name not in dict(chosen)]
+    kept = [] if anew else [each for each in _measured(subject) if each.name not in _names(chosen)]
     results, facts = _measure(subject, planned, folder, chosen, judges)
-    results = sorted([*results, *kept], key=lambda result: (SETS.index(result.prompt_set), result.name))
-    write_json(subject.path / "metrics.json", [result.to_dict() for result in results])
+    results.sort(key=_place)
+    write_json(subject.path / "metrics.json", [result.to_dict() for result in sorted([*results, *kept], key=_place)])
     told = _Told(judges, problems, time.monotonic() - began)
     write_json(folder / "evaluation.json", _describe(subject, planned, told) | facts)
     subject.write()
@@ -106,7 +106,16 @@ def evaluate_subject(subject: Subject, metrics: Sequence[str] = (), *, world: Wo
     new = [problem for problem in problems if problem not in known]
     subject.update(warnings=[*known, *new], seconds={**subject.record.get("seconds", {}), "evaluate": told.seconds})
     world.exchange()
-    return [result for result in results if result.name in dict(chosen)]
+    return results
+
+
+def _names(chosen: Sequence[tuple[str, Metric]]) -> set[str]:
+    """Return the names of the numbers that metrics give."""
+    return {kind.name for _, metric in chosen for kind in getattr(metric, "KINDS", (metric.KIND,))}
+
+
+def _place(result: Result) -> tuple[int, str]:
+    return SETS.index(result.prompt_set), result.name
 
 
 def _refuse_unfinished(subject: Subject) -> None:
