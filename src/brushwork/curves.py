@@ -307,7 +307,8 @@ def _points(
     planned, probes = plans
     points = []
     for each, folder in zip(every, folders, strict=True):
-        results, copied = [], []
+        results: list[Result] = []
+        copied: list[Result] = []
         if judges.every:
             results, _ = measure_pictures(subject, planned, folder, chosen, judges)
             copied = [result for result in results if result.name == COPIES]
