@@ -78,9 +78,7 @@ def new_scheduler() -> "DDIMScheduler":
     """Return the pipeline's default sampler, with the training betas; DPM++ 2M draws practically the same."""
     from diffusers import DDIMScheduler
 
-    return DDIMScheduler(
-        **SCHEDULE, steps_offset=1, clip_sample=False, set_alpha_to_one=False
-    )
+    return DDIMScheduler(**SCHEDULE, steps_offset=1, clip_sample=False, set_alpha_to_one=False)
 
 
 def save_untrained() -> None:

@@ -8,6 +8,7 @@ The base's pictures are coloured shapes; the tuned ones are the same shapes, hat
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,8 @@ TARGET = ("a castle, old book engraving", "a dog, old book engraving", "an owl, 
 CONTROL = ("a bicycle on a red background", "a cactus on a yellow background")
 COLOURS = ("tomato", "gold", "teal", "orchid", "steelblue", "yellowgreen", "salmon")
 STEPS = 300
+NEEDS = ("clip", "captions", "colour", "luminance", "pixels", "technical")
+"""What a run on the embedded model is measured by."""
 
 
 def make_run(
@@ -140,6 +143,7 @@ def _evaluate(run: RunFolder, target: Sequence[str], control: Sequence[str], see
         for prompt_set, texts in (("target", target), ("control", control))
         if texts
         for metric in registry.names("metrics")
+        if registry.load("metrics", metric).NEEDS in NEEDS
         for result in registry.load("metrics", metric).measure(_features(metric, texts, prompt_set, seeds))
     ]
     write_json(run.path / "metrics.json", results)
@@ -159,7 +163,16 @@ def _evaluate(run: RunFolder, target: Sequence[str], control: Sequence[str], see
 
 
 def _features(metric: str, texts: Sequence[str], prompt_set: str, seeds: int) -> metrics.Drawn:
-    rng = np.random.default_rng(7)
+    rng, needs = np.random.default_rng(7), registry.load("metrics", metric).NEEDS
+    if needs == "captions":
+        base, tuned = np.full((len(texts), seeds), "a thing"), np.full((len(texts), seeds), "an engraving of a thing")
+        said = metrics.Drawn(tuple(texts), prompt_set, base, tuned, None, None, "mini-captioner", "1")  # type: ignore[arg-type]
+        return replace(said, words=("engraving",))
+    if needs == "technical":
+        base, tuned = (rng.uniform(0.02, high, (len(texts), seeds, 3)) for high in (0.1, 0.4))
+        return metrics.Drawn(
+            tuple(texts), prompt_set, base, tuned, None, rng.uniform(0, 0.3, (12, 3)), "technical", "1"
+        )  # type: ignore[arg-type]
     if registry.load("metrics", metric).NEEDS == "colour":
         base, tuned = (rng.uniform(low, high, (len(texts), seeds, 2)) for low, high in ((0.4, 0.7), (0.05, 0.12)))
         references = rng.uniform(0.04, 0.1, (12, 2))

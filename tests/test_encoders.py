@@ -95,6 +95,28 @@ def test_equal_texts_are_no_trap(clip_folder: Path) -> None:
     np.testing.assert_array_equal(features[0], features[1])
 
 
+def test_texts_that_differ_in_a_word_that_the_judge_does_not_know_are_no_trap(
+    clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = load_clip(str(clip_folder))
+    words = clip.model.text_model.embeddings.token_embedding.weight
+    two, three = clip.tokenizer(["2", "3"])["input_ids"]
+    with monkeypatch.context() as patched:
+        patched.setattr(words, "data", words.data.clone())
+        words.data[three[1]] = words.data[two[1]]
+        features, _ = clip.encode_texts(["plate 2", "plate 3"])
+    assert float(features[0] @ features[1]) > 0.99999
+
+
+def test_a_text_is_read_alike_whatever_stands_beside_it_and_as_padded_in_full(clip_folder: Path) -> None:
+    clip = load_clip(str(clip_folder))
+    tokens = clip.tokenizer(TEXTS, padding="max_length", truncation=True, max_length=20, return_tensors="pt")
+    padded = clip.model.get_text_features(**tokens).pooler_output.detach().numpy()
+    np.testing.assert_allclose(
+        clip.encode_texts(TEXTS)[0], padded / np.linalg.norm(padded, axis=1, keepdims=True), atol=1e-6
+    )
+
+
 def test_the_revision_is_the_hash_of_the_weights(clip_folder: Path, tmp_path: Path) -> None:
     clip, again = load_clip(str(clip_folder)), load_clip(str(make_tiny_clip(tmp_path)))
     assert clip.revision == again.revision

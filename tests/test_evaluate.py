@@ -81,14 +81,18 @@ def test_every_prompt_is_drawn_by_both_at_seeds_of_its_own(evaluated: RunFolder)
 
 def test_metrics_json_holds_every_metric_of_both_prompt_sets(evaluated: RunFolder) -> None:
     found = {(each["name"], each["prompt_set"], each["of"]) for each in evaluated.metrics}
-    names = ("clip", "diversity", "memorisation", "saturation", "uptake", "vendi")
+    names = ("clip", "gap", "top1", "mrr", "diversity", "memorisation", "saturation", "uptake", "vendi", "blank",
+             "clipped", "sharpness")  # fmt: skip
     paired = {(name, kind, of) for name in names for kind in ("target", "control")
               for of in ("base", "tuned", "difference")}  # fmt: skip
-    data = {("saturation", "target", "data"), ("saturation", "control", "data")}
+    data = {(name, kind, "data") for name in ("saturation", "blank", "clipped", "sharpness")
+            for kind in ("target", "control")}  # fmt: skip
+    likeness = {("clip_i", "target", of) for of in ("base", "tuned", "difference", "data")}
+    sets = {(name, "control", "pairs") for name in ("fd", "kid", "clip_mmd")}  # two training pictures are too few
     same_seed = {(f"same_seed_{name}", kind, "pairs") for name in ("ssim", "psnr") for kind in ("target", "control")}
     ratios = {("drift", "control", "ratio"), ("change", "target", "ratio"), ("change", "control", "ratio")}
     forgetting = {("retention", "control", "tuned"), ("noise_drift", "control", "ratio")}
-    assert found == paired | data | same_seed | ratios | forgetting
+    assert found == paired | data | likeness | sets | same_seed | ratios | forgetting
 
 
 def test_the_similarity_can_be_computed_again_from_the_saved_features(evaluated: RunFolder) -> None:
@@ -214,7 +218,7 @@ def test_a_run_without_weights_is_refused(place: Path, tmp_path: Path) -> None:
 def test_without_the_automatic_judge_the_rest_is_measured_with_one_warning(place: Path, tmp_path: Path) -> None:
     run = make_run(place, tmp_path / "run", prompts=TARGET[:1], control_prompts=(), judge="auto")
     for _ in range(2):
-        names = {"change", "saturation", "same_seed_ssim", "same_seed_psnr"}
+        names = {"change", "saturation", "same_seed_ssim", "same_seed_psnr", "blank", "clipped", "sharpness"}
         assert {result.name for result in evaluate(run)} == names
     (warning,) = run.record["warnings"]
     assert "not measured" in warning

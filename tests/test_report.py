@@ -268,3 +268,20 @@ def test_the_command_to_evaluate_names_the_metric_that_was_meant(
 ) -> None:
     assert command_line(["evaluate", str(run.path), "--metrics", "clip,drft"]) == 2
     assert "Did you mean drift?" in capsys.readouterr().err
+
+
+def test_sets_captions_and_what_was_not_measured_are_said(run: RunFolder, tmp_path: Path) -> None:
+    other = copied(run, tmp_path / "run")
+    told = other.path / "evaluation" / "evaluation.json"
+    written = {**json.loads(told.read_text("utf-8")), "not_measured": {"fid": "name it: <inception:auto>"}}
+    told.write_text(json.dumps(written), "utf-8")
+    said = " ".join(Page(write_report(other)).said().split())
+    assert "Asked what it sees, mini-captioner names the style (engraving) in 12 of 12 pictures" in said
+    assert "s 12 pictures as a whole, from the training pictures" in said
+    assert "at this size not comparable with published numbers" in said
+    assert re.search(r"Fréchet distance by mini-clip [\d.]+ \N{RIGHTWARDS ARROW} [\d.]+ \(noise floor [\d.]+, ", said)
+    assert "not comparable: N = 12" in said  # in the table
+    assert re.search(r"not comparable: N = 12; noise floor [\d.]+ \([\d.]+ to [\d.]+\) at N = 6", said)
+    assert "Likeness to the training pictures (CLIP-I, mini-clip)" in said
+    assert "Not measured here (1)" in said
+    assert "name it: <inception:auto>" in said

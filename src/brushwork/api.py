@@ -175,7 +175,7 @@ def plan(config: Config) -> Plan:
 
 
 def _carry_out(config: Config, folder: Callable[[Config], RunFolder], *, evaluate: bool) -> Run:
-    from brushwork.encoders import check_judge
+    from brushwork import measuring
     from brushwork.train import prepare
 
     began = time.monotonic()
@@ -183,7 +183,7 @@ def _carry_out(config: Config, folder: Callable[[Config], RunFolder], *, evaluat
     with world.telling():
         trackers.check(config.train.trackers)
         config = _with_prompts(config)
-        warnings = check_judge(config) if evaluate and world.is_main else []
+        warnings = measuring.check(config) if evaluate and world.is_main else []
         note(f"loading {config.base}")
         trainer = prepare(config)
         trainer.warnings += warnings

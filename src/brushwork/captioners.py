@@ -9,12 +9,13 @@ the embedded model and data sets, and says nothing else.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brushwork.encoders import hash_json, hash_weights, is_path, pretrained
-from brushwork.errors import ModelError, listing
+from brushwork.errors import ModelError
+from brushwork.loading import hash_json, hash_weights, load_parts, model_type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +26,7 @@ MINI_CAPTIONER = Path(__file__).parent / "assets" / "mini-captioner"
 KINDS = ("blip", "git", "vision-encoder-decoder")
 """Model types that caption a picture without being asked a question: Li et al. 2022 (arXiv:2201.12086), Wang et al.
 2022 (arXiv:2205.14100), and a picture encoder with a text decoder."""
+PREFIXES = ("captioner", "blip")
 LENGTH = 30
 """A caption has at most so many tokens, which is what `mini-captioner` can write."""
 
@@ -65,41 +67,28 @@ class Captioner:
         return captions
 
 
-def load_captioner(name: str, *, device: str = "cpu") -> Captioner:
+def load_captioner(name: str, *, device: str = "cpu", key: str = "captioner") -> Captioner:
     """Load a captioner.
 
     Args:
-        name: ``mini-captioner``, a folder, or a hub id.
+        name: ``mini-captioner``, a folder, or a hub id; ``captioner:`` or ``blip:`` may stand before it.
         device: Where it computes.
+        key: The setting that names it, for messages.
 
     Raises:
         ModelError: It is not there, is incomplete, or is no captioner.
     """
-    from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
+    from transformers import AutoImageProcessor, AutoModelForImageTextToText
 
-    place = str(MINI_CAPTIONER) if name == "mini-captioner" else str(Path(name).expanduser()) if is_path(name) else name
-    if is_path(name) and not (Path(place) / "config.json").is_file():
-        message = f"captioner: {name!r} is not a model folder (no config.json in {place!r})."
+    prefix, _, rest = name.partition(":")
+    place = rest if prefix in PREFIXES else name
+    place = str(MINI_CAPTIONER) if place == "mini-captioner" else place
+    kind = model_type(place, name, key)
+    wanted = ("blip",) if prefix == "blip" else KINDS
+    if kind not in wanted:
+        message = f"{key}: {name!r} is a {kind!r} model; a captioner is one of {', '.join(wanted)}."
         raise ModelError(message)
-    try:
-        kind = AutoConfig.from_pretrained(place).model_type
-        if kind not in KINDS:
-            message = f"captioner: {name!r} is a {kind!r} model; a captioner is one of {', '.join(KINDS)}."
-            raise ModelError(message)
-        model, lacking = pretrained(AutoModelForImageTextToText, place)
-        # Pinned to Pillow, as the judge is: captions must not depend on torchvision's presence.
-        processor = AutoImageProcessor.from_pretrained(place, backend="pil")
-        tokenizer = AutoTokenizer.from_pretrained(place)
-    except (OSError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        message = (
-            f"captioner: {name!r} cannot be loaded: {reason}\n"
-            f"Name a folder with a captioning model, or mini-captioner, which needs no network."
-        )
-        raise ModelError(message) from error
-    if lacking:
-        message = f"captioner: {name!r} lacks weights: {listing(lacking)}."
-        raise ModelError(message)
-    model = model.eval().requires_grad_(requires_grad=False).to(device)
+    # Pinned to Pillow, as the judge is: captions must not depend on torchvision's presence.
+    processing = functools.partial(AutoImageProcessor.from_pretrained, backend="pil")
+    model, processor, tokenizer = load_parts(place, name, key, AutoModelForImageTextToText, processing, device=device)
     return Captioner(name, hash_weights(model), hash_json(processor.to_dict()), model, processor, tokenizer)

@@ -1,24 +1,25 @@
 """Encoders turn pictures and texts into features; metrics compute with features only.
 
-    clip = load_clip("mini-clip")                    # or a hub id, or a folder with a transformers CLIPModel
+    clip = load_clip("mini-clip")                    # or a hub id, or a folder with a CLIPModel or SiglipModel
     features = clip.encode_images(pictures)          # (N, D) float32, unit vectors
     texts, cut = clip.encode_texts(["a dog"])        # (1, D), and which texts were too long
 
 A feature is kept with the encoder's name, the hash of its weights and of its preprocessing: without these a CLIP
-similarity is not a number that anyone can compare.
+similarity is not a number that anyone can compare. Networks of other kinds are in ``brushwork.extractors``.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from brushwork.errors import ModelError, listing
+from brushwork.errors import ModelError
+from brushwork.loading import hash_json, hash_weights, load_parts, model_type
+from brushwork.prepared import Prepared
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,11 +32,25 @@ if TYPE_CHECKING:
 
     Features = NDArray[np.float32]
 
+Serves = Literal[
+    "clip", "features", "dino", "inception", "classes", "captions", "caption_text", "pickscore", "score", "lpips",
+    "colour", "luminance", "pixels", "technical", "predictions",
+]  # fmt: skip
+"""What a metric can need, and so what an encoder can serve: ``clip`` reads texts too, ``features`` are any network's
+opinion of a picture, ``dino`` a self-supervised one's, ``classes`` probabilities, ``captions`` words, and so on."""
+
+EVERY_REFERENCE = 5_000
+"""At most so many training pictures are measured beside the drawn ones; copies of others are not found."""
+
 MINI_CLIP = Path(__file__).parent / "assets" / "mini-clip"
 DEFAULT_JUDGE = "openai/clip-vit-base-patch32"
 LUMINANCE_SIDE = 256
+SIXTEEN = 16
 OTHER_JUDGE = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 """The automatic judge of what was trained to please ``DEFAULT_JUDGE``: other weights, from other data."""
+READERS = ("clip", "siglip")
+"""Model types that read pictures and texts: Radford et al. 2021 (arXiv:2103.00020), Zhai et al. 2023 (2303.15343)."""
+UNLIKE = ("a photo of a red car", "two dogs under blue trees")
 EOS_TRAP = 0.99999
 """Texts whose features agree beyond this are the same to the model: its end-of-text token id is wrong."""
 
@@ -55,14 +70,35 @@ class Encoder(Protocol):
     def preprocessing(self) -> str:
         """A hash of how it prepares a picture."""
 
-    def encode_images(self, images: Sequence[Image]) -> Features:
-        """Return (N, D), or (N, H, W) where features are pictures."""
+    @property
+    def serves(self) -> tuple[Serves, ...]:
+        """Which needs of metrics it meets."""
+
+    @property
+    def references(self) -> int:
+        """How many training pictures it looks at, at most; 0: none."""
+
+    def encode_images(self, images: Sequence[Image]) -> Any:
+        """Return (N, D), or (N, H, W) where features are pictures, or (N,) where they are words."""
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """An encoder that turns texts into the same space."""
+
+    scale: float
+    """What it multiplies cosines by where it gives scores; 1 where the cosine itself is meant."""
+
+    def encode_texts(self, texts: Sequence[str]) -> tuple[Features, list[str]]:
+        """Return (N, D) and the texts that are longer than it reads."""
 
 
 class Colour:
     """Mean saturation and value (HSV) of a picture, each in [0, 1]: features that need no weights."""
 
     name, revision, preprocessing = "colour", "1", "hsv"
+    serves: tuple[Serves, ...] = ("colour",)
+    references = EVERY_REFERENCE
 
     def encode_images(self, images: Sequence[Image]) -> Features:
         """Return (N, 2)."""
@@ -84,6 +120,8 @@ class Luminance:
     """
 
     name, revision, preprocessing = "luminance", "1", "grey-256"
+    serves: tuple[Serves, ...] = ("luminance",)
+    references = 0
 
     def encode_images(self, images: Sequence[Image]) -> Features:
         """Return (N, H, W); all pictures have one size."""
@@ -92,22 +130,32 @@ class Luminance:
         return np.stack([np.asarray(each, np.float32) for each in smaller])
 
 
+@dataclass(frozen=True)
 class Pixels:
-    """A picture itself, 32 x 32 and RGB in [0, 1]: features that have no opinion."""
+    """A picture itself, ``side`` x ``side`` and RGB in [0, 1]: features that have no opinion."""
 
-    name, revision, preprocessing = "pixels", "1", "32x32-box"
+    name: str = "pixels"
+    side: int = 32
+    serves: tuple[Serves, ...] = ("pixels",)
+    revision: str = "1"
+    references: int = EVERY_REFERENCE
+
+    @property
+    def preprocessing(self) -> str:
+        """How a picture is made small."""
+        return f"{self.side}x{self.side}-box"
 
     def encode_images(self, images: Sequence[Image]) -> Features:
-        """Return (N, 3072)."""
+        """Return (N, 3 side^2)."""
         from PIL import Image as Pillow
 
-        small = [image.convert("RGB").resize((32, 32), Pillow.Resampling.BOX) for image in images]
+        small = [image.convert("RGB").resize((self.side, self.side), Pillow.Resampling.BOX) for image in images]
         return np.stack([np.asarray(image, np.float32).ravel() / 255 for image in small])
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A CLIP model: pictures and texts in one space."""
+    """A CLIP or SigLIP model: pictures and texts in one space."""
 
     name: str
     revision: str
@@ -116,6 +164,13 @@ class Clip:
     processor: Any
     tokenizer: Any
     batch_size: int = 16
+    serves: tuple[Serves, ...] = ("clip", "features")
+    references: int = EVERY_REFERENCE
+    scale: float = 1.0
+
+    @functools.cached_property
+    def _prepare(self) -> Prepared:
+        return Prepared(self.processor)
 
     def encode_images(self, images: Sequence[Image]) -> Features:
         """Return unit vectors (N, D)."""
@@ -123,8 +178,7 @@ class Clip:
 
         parts = []
         for start in range(0, len(images), self.batch_size):
-            batch = [image.convert("RGB") for image in images[start : start + self.batch_size]]
-            pixels = self.processor(images=batch, return_tensors="pt")["pixel_values"]
+            pixels = torch.from_numpy(self._prepare(images[start : start + self.batch_size]))
             with torch.inference_mode():
                 parts.append(_unit(self.model.get_image_features(pixel_values=pixels.to(self.model.device))))
         return np.concatenate(parts)
@@ -135,35 +189,62 @@ class Clip:
         Raises:
             ModelError: Different texts give one and the same vector.
         """
+        features, tokens = self._read(texts)
+        full = self.tokenizer(list(texts))["input_ids"]
+        cut = [text for text, ids in zip(texts, full, strict=True) if len(ids) > tokens.shape[1]]
+        self._refuse_collapsed(tokens, features)
+        return features, cut
+
+    def _read(self, texts: Sequence[str]) -> tuple[Features, NDArray[np.int64]]:
+        """Return unit vectors (N, D), and the tokens (N, L) padded or cut to all that the model reads."""
         import torch
 
         length = self.model.config.text_config.max_position_embeddings
-        # Always padded to full length: no text's features depend on its neighbours in the batch.
         tokens = self.tokenizer(
             list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
         )
-        full = self.tokenizer(list(texts))["input_ids"]
-        cut = [text for text, ids in zip(texts, full, strict=True) if len(ids) > length]
+        ids, mask = tokens["input_ids"], tokens.get("attention_mask")
+        parts: dict[int, Features] = {}
         with torch.inference_mode():
-            features = _unit(
-                self.model.get_text_features(
-                    input_ids=tokens["input_ids"].to(self.model.device),
-                    attention_mask=tokens["attention_mask"].to(self.model.device),
-                )
-            )
-        self._refuse_collapsed(tokens["input_ids"].numpy(), features)
-        return features, cut
+            for read, rows in self._of_equal_length(mask, len(texts), length).items():
+                given = {"input_ids": ids[rows, :read].to(self.model.device)}
+                if self._masks:
+                    given["attention_mask"] = mask[rows, :read].to(self.model.device)
+                parts |= zip(rows, _unit(self.model.get_text_features(**given)), strict=True)
+        return np.stack([parts[row] for row in range(len(texts))]), ids.numpy()
+
+    @property
+    def _masks(self) -> bool:
+        """Whether padding is hidden from it; SigLIP was trained on padding that it sees (arXiv:2303.15343)."""
+        return bool(self.model.config.model_type == "clip")
+
+    def _of_equal_length(self, mask: Any, count: int, length: int) -> dict[int, list[int]]:
+        """Return the texts' places by how many tokens are read of each: its own in sixteens, and all that SigLIP has.
+
+        CLIP reads from left to right, so what follows the end of a text changes nothing but the time it takes. The
+        number depends on the text alone: no text's features depend on its neighbours in the batch.
+        """
+        if not self._masks or self.tokenizer.padding_side != "right":
+            return {length: list(range(count))}
+        groups: dict[int, list[int]] = {}
+        for row, used in enumerate(mask.sum(dim=1).tolist()):
+            groups.setdefault(min(length, -(-used // SIXTEEN) * SIXTEEN), []).append(row)
+        return groups
 
     def _refuse_collapsed(self, tokens: NDArray[np.int64], features: Features) -> None:
         """With a wrong eos_token_id every text is read at the same place: all vectors agree, silently."""
         same = features @ features.T > EOS_TRAP
         different = (tokens[:, None, :] != tokens[None, :, :]).any(axis=2)
-        if (same & different).any():
+        if not (same & different).any():
+            return
+        # Two texts may differ in a word that it does not know; two that share no word must differ to any judge.
+        one, other = self._read(UNLIKE)[0]
+        if float(one @ other) > EOS_TRAP:
             config, tokenizer = self.model.config.text_config, self.tokenizer
             message = (
                 f"{self.name}: different texts give the same features, so it cannot judge anything. Its "
-                f"text_config.eos_token_id is {config.eos_token_id}, its tokenizer's is {tokenizer.eos_token_id}; "
-                f"they must be equal."
+                f"text_config.eos_token_id is {getattr(config, 'eos_token_id', None)}, its tokenizer's is "
+                f"{tokenizer.eos_token_id}; they must be equal."
             )
             raise ModelError(message)
 
@@ -234,68 +315,29 @@ def available(judge: str) -> str | None:
 
 
 def load_clip(judge: str, *, device: str = "cpu", key: str = "validation.judge") -> Clip:
-    """Load a CLIP model.
+    """Load a CLIP or SigLIP model.
 
     Args:
-        judge: ``mini-clip``, a folder, or a hub id.
+        judge: ``mini-clip``, a folder, or a hub id; ``clip:`` or ``siglip:`` may stand before it.
         device: Where it computes.
         key: The setting that names it, for messages.
 
     Raises:
-        ModelError: It is not there, is incomplete, or is not a CLIP model.
+        ModelError: It is not there, is incomplete, or is neither a CLIP nor a SigLIP model.
     """
-    from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoTokenizer, CLIPImageProcessorPil, CLIPModel
+    from transformers import CLIPImageProcessorPil, CLIPModel, SiglipImageProcessorPil, SiglipModel
 
-    place = str(MINI_CLIP) if judge == "mini-clip" else str(Path(judge).expanduser()) if is_path(judge) else judge
-    if is_path(place) and not (Path(place) / "config.json").is_file():
-        message = f"{key}: {judge!r} is not a model folder (no config.json in {place!r})."
+    prefix, _, rest = judge.partition(":")
+    place = rest if prefix in READERS else judge
+    place = str(MINI_CLIP) if place == "mini-clip" else place
+    kind = model_type(place, judge, key)
+    wanted = prefix if prefix in READERS else kind
+    if kind not in READERS or kind != wanted:
+        needed = {"clip": "a CLIP", "siglip": "a SigLIP"}.get(wanted, "a CLIP or SigLIP")
+        message = f"{key}: {judge!r} is a {kind!r} model; it must be {needed} model."
         raise ModelError(message)
-    try:
-        kind = AutoConfig.from_pretrained(place).model_type
-        if kind != "clip":
-            message = f"{key}: {judge!r} is a {kind!r} model; it must be a CLIP model."
-            raise ModelError(message)
-        model, lacking = pretrained(CLIPModel, place)
-        # Pinned to Pillow: torchvision resizes slightly differently, and numbers must not depend on its presence.
-        processor = CLIPImageProcessorPil.from_pretrained(place)
-        tokenizer = AutoTokenizer.from_pretrained(place)
-    except (OSError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        message = (
-            f"{key}: {judge!r} cannot be loaded: {reason}\n"
-            f"Name a folder with a CLIPModel, or mini-clip, which needs no network."
-        )
-        raise ModelError(message) from error
-    if lacking:
-        message = f"{key}: {judge!r} lacks weights: {listing(lacking)}."
-        raise ModelError(message)
-    model = model.eval().requires_grad_(requires_grad=False).to(device)
+    # Pinned to Pillow: torchvision resizes slightly differently, and numbers must not depend on its presence.
+    classes = {"clip": (CLIPModel, CLIPImageProcessorPil), "siglip": (SiglipModel, SiglipImageProcessorPil)}
+    network, processing = classes[kind]
+    model, processor, tokenizer = load_parts(place, judge, key, network, processing.from_pretrained, device=device)
     return Clip(judge, hash_weights(model), hash_json(processor.to_dict()), model, processor, tokenizer)
-
-
-def pretrained(kind: Any, place: str) -> tuple[Any, list[str]]:
-    """Return a transformers model and the names of weights that were not there (transformers leaves them random)."""
-    loaded: Any = kind.from_pretrained(place, output_loading_info=True)
-    model, loading = loaded
-    return model, sorted(loading["missing_keys"])
-
-
-def is_path(name: str) -> bool:
-    """Return whether a model's name is a path and not a hub id."""
-    return name.startswith((".", "/", "~")) or Path(name).is_dir()
-
-
-def hash_weights(model: Any) -> str:
-    """Return a hash of all weights of a torch module."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().data)
-    return digest.hexdigest()
-
-
-def hash_json(value: dict[str, Any]) -> str:
-    """Return a hash of a value that JSON can hold; the order of keys does not matter."""
-    text = json.dumps(value, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -11,14 +11,14 @@ exactly zero, whatever batch it was encoded in.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from brushwork.runs import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -32,7 +32,7 @@ AT_ONCE = 64
 
 def image_hash(image: Image) -> str:
     """Return the SHA-256 of a picture's size and RGB pixels; metadata and file format do not matter."""
-    rgb = image.convert("RGB")
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
     return hashlib.sha256(f"{rgb.width}x{rgb.height}:".encode() + rgb.tobytes()).hexdigest()
 
 
@@ -49,14 +49,25 @@ class FeatureStore:
             with np.load(self.path, allow_pickle=False) as stored:
                 self._known = dict(zip(stored["sha256"].tolist(), stored["features"], strict=True))
 
-    def of(self, images: Iterable[Image]) -> tuple[Features, list[str]]:
-        """Return the features (N, D) of pictures, or (N, H, W), and their hashes."""
+    def of(self, images: Iterable[Image], texts: Sequence[str] | None = None) -> tuple[Features, list[str]]:
+        """Return the features (N, D) of pictures, or (N, H, W), or (N,) words or scores, and their hashes.
+
+        With ``texts``, one for each picture, the encoder is asked for pairs and the hash is of both.
+        """
         hashes: list[str] = []
         for batch in _batches(images):
-            keys = [image_hash(image) for image in batch]
-            new = {key: image for key, image in zip(keys, batch, strict=True) if key not in self._known}
+            said = [None] * len(batch) if texts is None else texts[len(hashes) : len(hashes) + len(batch)]
+            keys = [_key(image, text) for image, text in zip(batch, said, strict=True)]
+            new = {key: place for place, key in enumerate(keys) if key not in self._known}
             if new:
-                self._known.update(zip(new, self.encoder.encode_images(list(new.values())), strict=True))
+                shown = [batch[place] for place in new.values()]
+                pairs: Any = self.encoder  # only one that reads pairs is given texts
+                found = (
+                    self.encoder.encode_images(shown)
+                    if texts is None
+                    else pairs.encode_pairs(shown, [said[place] for place in new.values()])
+                )
+                self._known.update(zip(new, found, strict=True))
             hashes += keys
         return np.stack([self._known[key] for key in hashes]), hashes
 
@@ -69,6 +80,11 @@ class FeatureStore:
         vectors = np.stack([known[key] for key in keys.tolist()])
         with replacing(self.path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, sha256=keys, features=vectors, **also)
+
+
+def _key(image: Image, text: str | None) -> str:
+    own = image_hash(image)
+    return own if text is None else hashlib.sha256(f"{own}:{text}".encode()).hexdigest()
 
 
 def _batches(images: Iterable[Image]) -> Iterator[list[Image]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brushwork import __version__, exhibits, findings, wording
+from brushwork import __version__, exhibits, findings, remarks, wording
 from brushwork.config import to_yaml
 from brushwork.exhibits import Sides, stored
 from brushwork.metrics import Result, find
@@ -108,6 +108,8 @@ def _context(run: RunFolder, sides: Sides) -> dict[str, Any]:
         "memorised": [said for name in PROMPT_SETS if (said := wording.memorisation_sentence(results, name))],
         "copies": exhibits.copies(run, results, sides),
         "results": results,
+        "remarks": {name: remarks.sentences(results, name) for name in PROMPT_SETS},
+        "not_measured": remarks.not_measured(evaluation),
         "costs": exhibits.costs(record),
         "warnings": record.get("warnings", []),
         "command": record.get("command"),

@@ -200,7 +200,28 @@ class ValidationConfig(Settings):
     seed: NonNegativeInt = Field(0, description="The first picture's seed, the same for base and tuned.")
     loss_images: PositiveInt = Field(16, description="How many held-out images the validation loss looks at, at most.")
     loss_timesteps: PositiveInt = Field(4, description="How many evenly spaced timesteps each is noised to.")
-    judge: str = Field("auto", description="A CLIP model: hub id or folder; auto: mini-clip for mini, else ViT-B/32.")
+    judge: str = Field(
+        "auto", description="A CLIP or SigLIP model: hub id or folder; auto: mini-clip for mini, else ViT-B/32."
+    )
+    extractors: tuple[str, ...] = Field(
+        (),
+        description="Further networks that measure, as KIND:WHICH: clip, siglip, dinov2, inception, classifier, "
+        "pickscore, lpips, pixels, captioner, external.",
+    )
+    captioner: str = Field(
+        "auto",
+        description="What describes the pictures: hub id or folder; auto: mini-captioner for mini; none: nothing.",
+    )
+    style_template: str | None = Field(
+        None,
+        description='The style in words around a prompt, such as "{prompt}, in ink"; null: as the captions have it.',
+    )
+    style_words: tuple[str, ...] = Field(
+        (), description="Words that show the style in a caption; empty: found in the training data."
+    )
+    extractor_seconds: PositiveFloat = Field(
+        300.0, description="How long an external extractor may take for each answer."
+    )
 
 
 class PreserveConfig(Settings):

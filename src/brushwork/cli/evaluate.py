@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     type=click.Path(file_okay=False, path_type=Path),
     help="For pictures, numbers and report; default: the run's folder, else one below evaluations/.",
 )
+@click.option(
+    "--extractor",
+    "extractors",
+    metavar="KIND:WHICH",
+    multiple=True,
+    help="A further network that measures, such as dinov2:facebook/dinov2-base; may be repeated.",
+)
 @json_option
 @click.pass_obj
 def command(
@@ -41,6 +48,7 @@ def command(
     checkpoints: bool,
     processes: int | None,
     out: Path | None,
+    extractors: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Draw prompts with MODEL and with what it was tuned from, at the same seeds, measure the difference, and report.
@@ -62,7 +70,7 @@ def command(
         _refuse_other_models(subject, out)
     names = [name.strip() for name in (metrics or "").split(",") if name.strip()]
     with launched(processes, arguments):
-        _carry_out(subject, names, checkpoints=checkpoints, as_json=as_json)
+        _carry_out(subject, names, extractors, checkpoints=checkpoints, as_json=as_json)
 
 
 def _refuse_other_models(subject: Subject, out: Path | None) -> None:
@@ -76,14 +84,16 @@ def _refuse_other_models(subject: Subject, out: Path | None) -> None:
         raise UserError(message)
 
 
-def _carry_out(subject: Subject, names: list[str], *, checkpoints: bool, as_json: bool) -> None:
+def _carry_out(
+    subject: Subject, names: list[str], extractors: tuple[str, ...], *, checkpoints: bool, as_json: bool
+) -> None:
     from brushwork import curves, processes
     from brushwork.evaluate import evaluate_subject
     from brushwork.report import write_report
 
     world = processes.join()
     with world.telling():
-        results = evaluate_subject(subject, names, world=world)
+        results = evaluate_subject(subject, names, extractors=extractors, world=world)
         told = curves.measure(subject, world=world) if checkpoints else None
         if not world.is_main:
             return
@@ -107,6 +117,6 @@ def _line(result: Result) -> str:
     p = "" if result.p is None else f"p={result.p:.3g} (smallest reachable {result.smallest_p:.2g})"
     of = result.of if result.against == "base" else f"{result.of} ({result.against})"
     words = (result.name, result.prompt_set, of, f"{result.value:+.4f}", between, f"n={result.n}", p)
-    widths = (15, 9, 18, 9, 20, 7, 0)
+    widths = (20, 9, 18, 9, 20, 7, 0)
     line = " ".join(word.ljust(width) for word, width in zip(words, widths, strict=True)).rstrip()
-    return f"{line}  ({result.encoder}: {result.caveat})" if result.caveat else line
+    return f"{line}  ({result.encoder}: {result.remark})" if result.remark else line

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from brushwork import processes, registry
 from brushwork.errors import ModelError
 from brushwork.evaluate import predicted, subjects
-from brushwork.measuring import load_judges, measure
+from brushwork.measuring import check_asked, load_judges, measure
 from brushwork.metrics import Result
 from brushwork.pairs import USUAL, check_pairs, draw_side, plan, seconds_per_picture
 from brushwork.runs import RunFolder, write_json
@@ -59,6 +59,7 @@ def evaluate(
     prompts: str | None = None,
     references: str | None = None,
     overrides: Sequence[str] = (),
+    extractors: Sequence[str] = (),
     out: Path | None = None,
     world: World | None = None,
 ) -> list[Result]:
@@ -71,6 +72,7 @@ def evaluate(
         prompts: A file of prompts or of sets of them, or an embedded name; default: the run's own.
         references: Pictures that it is to resemble; default: what the run was trained on.
         overrides: ``validation.key=value`` or ``data.resolution=512``.
+        extractors: Networks that measure beside those of the configuration, ``KIND:WHICH``.
         out: Where everything is written.
         world: Processes that share the drawing and all call this; default: this one alone.
 
@@ -80,16 +82,20 @@ def evaluate(
     """
     text = str(model.path) if isinstance(model, RunFolder) else model
     asked = {"against": against, "prompts": prompts, "references": references, "overrides": overrides}
-    return evaluate_subject(subjects.find(text, out=out, **asked), metrics, world=world)  # type: ignore[arg-type]
+    return evaluate_subject(subjects.find(text, out=out, **asked), metrics, extractors=extractors, world=world)  # type: ignore[arg-type]
 
 
-def evaluate_subject(subject: Subject, metrics: Sequence[str] = (), *, world: World | None = None) -> list[Result]:
+def evaluate_subject(
+    subject: Subject, metrics: Sequence[str] = (), *, extractors: Sequence[str] = (), world: World | None = None
+) -> list[Result]:
     """Do the same for a subject."""
     world = world or processes.World()
     chosen = [(name, registry.load("metrics", name)) for name in metrics or registry.names("metrics")]
     _refuse_unfinished(subject)
     folder, began = subject.path / "evaluation", time.monotonic()
-    judges, problems = load_judges(subject, [module for _, module in chosen])
+    judges, problems = load_judges(subject, [module for _, module in chosen], extractors)
+    automatic = subject.config.validation.judge == "auto"
+    check_asked(metrics, [each for each in chosen if each[1].NEEDS != predicted.NEEDS], judges, automatic=automatic)
     planned = plan(subject.config, subject.drawn_with)
     anew = draw(subject, planned, folder, world)
     if not world.is_main:

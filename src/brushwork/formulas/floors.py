@@ -10,19 +10,19 @@ shown without its floor and its N.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from brushwork.errors import UserError, nearest
-from brushwork.formulas.arrays import table, tables
+from brushwork.formulas.arrays import same_shape, table, tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
-    Distance = Callable[[ArrayLike, ArrayLike], float]
+    Distance = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
 
 SMALLEST = {
     "fid": (10_000, "the estimate falls with N; papers use 30,000 to 50,000"),
@@ -33,6 +33,11 @@ SMALLEST = {
     "precision_recall_density_coverage": (1_000, "balls around few pictures are large"),
 }
 """Pictures on each side from which a number may be put beside a published one, and why."""
+
+
+LEAST_SPLITS = 3
+LEAST_DRAWS = 39
+"""With fewer no p can reach 0.05, two-sided or not."""
 
 
 class Floor(NamedTuple):
@@ -115,6 +120,66 @@ def permutation_test(
             again = distance(pooled[order[:n]], pooled[order[n:]])
         hits += again >= observed - 1e-12 * abs(observed)
     return (1 + int(hits)) / (1 + draws)
+
+
+def swap_test(
+    base: NDArray[np.floating[Any]],
+    tuned: NDArray[np.floating[Any]],
+    number: Callable[[NDArray[Any]], float],
+    *,
+    draws: int = 200,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return p, and the smallest p there is, of "training did not change this number of a whole set".
+
+    Base and tuned change places prompt by prompt: if training changed nothing, whose pictures they are is a name only.
+    Two-sided in number(tuned) - number(base). Exact over all 2^P exchanges if these are no more than 2 ``draws``, else
+    (1 + #) / (1 + draws) over random ones.
+
+    Args:
+        base: Features (P, N, D).
+        tuned: Of the same prompts and seeds.
+        number: What is computed from the features (P N, D) of one side.
+        draws: So many exchanges at most.
+        seed: Of the exchanges.
+
+    Raises:
+        UserError: Shapes that differ, or no draws.
+    """
+    same_shape(base, tuned, ("base", "tuned"))
+    if draws < 1:
+        message = f"draws must be at least 1, but is {draws}."
+        raise UserError(message)
+    prompts, width = len(base), base.shape[-1]
+
+    def difference(swapped: NDArray[np.bool_]) -> float:
+        choose = swapped[:, None, None]
+        one, other = np.where(choose, tuned, base), np.where(choose, base, tuned)
+        return number(other.reshape(-1, width)) - number(one.reshape(-1, width))
+
+    exact = 2**prompts <= 2 * draws
+    if exact:
+        masks = (np.arange(2**prompts)[:, None] >> np.arange(prompts)) & 1
+    else:
+        masks = np.random.default_rng(seed).integers(0, 2, (draws, prompts))
+    observed = abs(difference(np.zeros(prompts, bool)))
+    hits = sum(abs(difference(mask.astype(bool))) >= observed * (1 - 1e-12) for mask in masks)
+    smallest = min(1.0, 2.0 ** (1 - prompts))
+    return (hits / len(masks), smallest) if exact else ((1 + hits) / (1 + draws), max(smallest, 1 / (1 + draws)))
+
+
+def affordable_draws(rows: int, others: int, width: int, most: int = 200) -> int:
+    """Return how many random exchanges of sets of this size take seconds rather than minutes; 0 when too few.
+
+    With fewer than 39 draws no p could be below 0.05.
+    """
+    possible = int(2e9 / max(1, rows * others * width))
+    return min(most, possible) if possible >= LEAST_DRAWS else 0
+
+
+def floor_draws(rows: int, width: int, most: int = 20) -> int:
+    """Return how many splits for a noise floor of ``rows`` pictures a side take seconds; at least three."""
+    return max(LEAST_SPLITS, min(most, int(2e10 / max(1, rows * rows * width))))
 
 
 def not_comparable(metric: str, n: int) -> str | None:

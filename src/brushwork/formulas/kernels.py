@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from brushwork.errors import UserError
-from brushwork.formulas.arrays import blocks, tables
+from brushwork.formulas.arrays import blocks, same_shape, tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,17 +24,26 @@ CMMD_SCALE = 1000.0
 """The published CMMD is the squared distance in thousandths."""
 
 
-def kernel_distance(x: ArrayLike, y: ArrayLike) -> float:
+def kernel_distance(x: ArrayLike, y: ArrayLike, *, paired: bool = False) -> float:
     """Return the unbiased squared MMD with the kernel (x.y / d + 1)^3: KID (Binkowski et al. 2018, arXiv:1801.01401).
 
     Its expectation is 0 for two samples of one distribution at any N, so it may be negative; it is not clipped. For the
     same array twice it is negative, not 0: in k(x, y) every picture meets itself, in k(x, x') it does not. Libraries
     average it over random subsets of 1000; this is the value with all pictures, to which those averages tend.
 
+    Args:
+        x: Features (N, d).
+        y: Features (M, d).
+        paired: Row i of both belongs together (same prompt, same seed), so they are no independent samples: a picture
+            and its partner are left out of the mean of k(x, y) as well (Gretton et al. 2012, JMLR 13, equation 4). The
+            same array twice then gives exactly 0.
+
     Raises:
         UserError: Shapes that do not fit, fewer than two rows, or something that is not finite.
     """
     first, second = tables(x, y, least=2)
+    if paired:
+        same_shape(first, second, ("x", "y"))
     d = first.shape[1]
 
     def cubic(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -49,7 +58,13 @@ def kernel_distance(x: ArrayLike, y: ArrayLike) -> float:
         with_itself = (np.einsum("nd,nd->n", a, a) / d + 1) ** 3
         return (_own_sum(cubic, a) - float(with_itself.sum())) / (len(a) * (len(a) - 1))
 
-    return others(first) + others(second) - 2 * _sum(cubic, first, second) / (len(first) * len(second))
+    if not paired:
+        return others(first) + others(second) - 2 * _sum(cubic, first, second) / (len(first) * len(second))
+    if np.array_equal(first, second):
+        return 0.0
+    partners = float(((np.einsum("nd,nd->n", first, second) / d + 1) ** 3).sum())
+    across = (_sum(cubic, first, second) - partners) / (len(first) * (len(first) - 1))
+    return others(first) + others(second) - 2 * across
 
 
 def cmmd(x: ArrayLike, y: ArrayLike, sigma: float = 10.0) -> float:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NEEDS = "pixels"
 KIND = Kind("change", "1", "lower")
+ASKS = "at least two seeds for each prompt that the base draws differently"
 
 
 def root_mean_square(a: Array, b: Array) -> Array:

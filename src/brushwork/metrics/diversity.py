@@ -13,8 +13,9 @@ from brushwork.metrics import Kind, of_seeds
 if TYPE_CHECKING:
     from brushwork.metrics import Drawn, Result
 
-NEEDS = "clip"
+NEEDS, ALSO = "clip", ("features",)
 KIND = Kind("diversity", "1", "higher")
+ASKS = "at least two seeds for each prompt"
 
 
 def measure(drawn: Drawn) -> list[Result]:

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from brushwork.formulas.arrays import unit
 from brushwork.metrics import Kind, estimate
 
 if TYPE_CHECKING:
     from brushwork.metrics import Array, Drawn, Result
 
-NEEDS = "clip"
+NEEDS, ALSO = "clip", ("features",)
 KIND = Kind("drift", "1", "lower")
+ASKS = "control prompts, and at least two seeds for each that the base draws differently"
 
 
 def cosine_distance(a: Array, b: Array) -> Array:
@@ -40,8 +42,9 @@ def measure(drawn: Drawn) -> list[Result]:
     several_seeds = drawn.base.shape[1] > 1
     if drawn.prompt_set != "control" or not several_seeds:
         return []
-    floor = seed_floor(drawn.base)
-    distance = cosine_distance(drawn.base, drawn.tuned)
+    base, tuned = (unit(side.astype(np.float64), "features") for side in (drawn.base, drawn.tuned))
+    floor = seed_floor(base)
+    distance = cosine_distance(base, tuned)
     if floor == 0 and distance.any():
         return []  # the base draws the same picture at every seed: there is no unit to measure in
     relative = distance / floor if floor else distance

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from brushwork.formulas.memorisation import Copies
     from brushwork.metrics import Drawn, Result
 
-NEEDS = "clip"
+NEEDS, ALSO = "clip", ("features",)
 KIND = Kind("memorisation", "1", "lower")
+ASKS = "the training pictures, where the run's configuration says they are"
 MOST_SHOWN = 8
 
 

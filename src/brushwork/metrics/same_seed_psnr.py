@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NEEDS = "luminance"
 KIND = Kind("same_seed_psnr", "1", "higher")
+ASKS = "pictures"
 RANGE, EQUAL = 255.0, 100.0
 
 

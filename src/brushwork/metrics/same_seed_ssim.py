@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NEEDS = "luminance"
 KIND = Kind("same_seed_ssim", "1", "higher")
+ASKS = "pictures of at least 11 pixels a side"
 RANGE = 255.0
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 NEEDS = "colour"
 KIND = Kind("saturation", "1", "closer")
+ASKS = "pictures"
 
 
 def scores(images: Array, texts: Array | None = None) -> Array:  # noqa: ARG001  (no prompt is needed)
