@@ -14,11 +14,14 @@ from brushwork import config as configs
 from brushwork.curves import Point, decide
 from brushwork.errors import ModelError, UserError
 from brushwork.evaluate import evaluate_subject, subjects
+from brushwork.families import ASSETS
 from brushwork.report import write_report
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"]
 LOW, HIGH = (0.1, 0.11, 0.12, 0.1, 0.11, 0.12), (0.2, 0.22, 0.21, 0.2, 0.23, 0.21)
 FIT = (0.5, 0.6, 0.55, 0.5, 0.58, 0.6)
 
@@ -181,3 +184,37 @@ def test_a_second_look_draws_nothing(run: api.Run, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(pairs.generate, "draw", lambda *_, **__: pytest.fail("drew again"))
     before: dict[str, Any] = json.loads((run.path / "checkpoints.json").read_text())
     assert curves.measure(subjects.find(str(run.path)))["best"] == before["best"]
+
+
+def few_engravings(folder: Path, count: int) -> Sequence[str]:
+    """Copy so many of the embedded engravings; return their captions."""
+    folder.mkdir()
+    pictures = sorted((ASSETS / "datasets" / "engravings").glob("*.png"))[:count]
+    for picture in pictures:
+        for path in (picture, picture.with_suffix(".txt")):
+            (folder / path.name).write_bytes(path.read_bytes())
+    return [picture.with_suffix(".txt").read_text("utf-8").strip() for picture in pictures]
+
+
+@pytest.mark.slow
+def test_few_pictures_and_many_steps_are_seen_to_overfit(tmp_path: Path) -> None:
+    """On the embedded model; `benchmarks/overfitting.py` goes on until it copies."""
+    captions = few_engravings(tmp_path / "data", 16)
+    method = {"type": "lora", "rank": 32, "alpha": 32, "targets": TARGETS}
+    config = configs.load(
+        {"base": "mini", "method": method, "data": str(tmp_path / "data")},
+        overrides=["data.validation_split=0.5", "objective.rescale_betas_zero_snr=true"],
+        validation={
+            "prompts": captions[:6], "images_per_prompt": 1, "num_inference_steps": 4, "guidance_scale": 2,
+            "samples_during_training": 0,
+        },
+        optimizer={"learning_rate": 1e-3, "lr_warmup_steps": 16},
+        train={
+            "max_train_steps": 160, "train_batch_size": 8, "checkpointing_steps": 80, "checkpoints_total_limit": None,
+            "validation_steps": 160, "device": "cpu",
+        },
+    )  # fmt: skip
+    subject = subjects.find(str(api.train(config, out=tmp_path / "run", evaluate=False).path))
+    evaluate_subject(subject, ["uptake"])
+    told = curves.measure(subject)
+    assert (told["best"], told["overfits_from"]) == (80, 160)
