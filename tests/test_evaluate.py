@@ -81,8 +81,8 @@ def test_every_prompt_is_drawn_by_both_at_seeds_of_its_own(evaluated: RunFolder)
 
 def test_metrics_json_holds_every_metric_of_both_prompt_sets(evaluated: RunFolder) -> None:
     found = {(each["name"], each["prompt_set"], each["of"]) for each in evaluated.metrics}
-    names = ("clip", "gap", "top1", "mrr", "diversity", "memorisation", "saturation", "vendi", "blank", "clipped",
-             "sharpness")  # fmt: skip
+    names = ("clip", "gap", "top1", "mrr", "diversity", "memorisation", "saturation", "uptake", "vendi", "blank",
+             "clipped", "sharpness")  # fmt: skip
     paired = {(name, kind, of) for name in names for kind in ("target", "control")
               for of in ("base", "tuned", "difference")}  # fmt: skip
     data = {(name, kind, "data") for name in ("saturation", "blank", "clipped", "sharpness")
@@ -91,7 +91,8 @@ def test_metrics_json_holds_every_metric_of_both_prompt_sets(evaluated: RunFolde
     sets = {(name, "control", "pairs") for name in ("fd", "kid", "clip_mmd")}  # two training pictures are too few
     same_seed = {(f"same_seed_{name}", kind, "pairs") for name in ("ssim", "psnr") for kind in ("target", "control")}
     ratios = {("drift", "control", "ratio"), ("change", "target", "ratio"), ("change", "control", "ratio")}
-    assert found == paired | data | likeness | sets | same_seed | ratios
+    forgetting = {("retention", "control", "tuned"), ("noise_drift", "control", "ratio")}
+    assert found == paired | data | likeness | sets | same_seed | ratios | forgetting
 
 
 def test_the_similarity_can_be_computed_again_from_the_saved_features(evaluated: RunFolder) -> None:
@@ -203,7 +204,7 @@ def test_captions_stand_in_for_prompts(place: Path, tmp_path: Path) -> None:
 
 def test_a_prompt_cannot_be_its_own_control(place: Path, tmp_path: Path) -> None:
     run = make_run(place, tmp_path / "run", control_prompts=("a cat",))
-    with pytest.raises(ConfigError, match="'a cat' is in prompts and in control_prompts"):
+    with pytest.raises(ConfigError, match=r"'a cat' is both a target and a held-out \(control\) prompt"):
         evaluate(run)
 
 

@@ -222,6 +222,7 @@ def test_two_steps_on_the_embedded_model_and_data(
         "train.max_train_steps=2",
         "train.dataloader_num_workers=0",
         "validation.prompts=[a cat]",
+        "validation.content_prompts=[]",
         "validation.control_prompts=[a house]",
         "validation.images_per_prompt=1",
         "validation.samples_during_training=1",

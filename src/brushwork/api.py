@@ -60,11 +60,13 @@ class Run(RunFolder):
         return [picture.image for picture in drawn]
 
     def evaluate(self, *metrics: str) -> list[Result]:
-        """Measure base against tuned on the run's own prompts; all metrics when none is named."""
+        """Measure base against tuned on the run's own prompts; all metrics when none is named.
+
+        Each result has a ``value``, its ``interval`` over prompts, ``n`` and, for a difference, ``p``.
+        """
         from brushwork.evaluate import evaluate
 
-        results = evaluate(self)
-        return [result for result in results if not metrics or result.name in metrics]
+        return evaluate(self, metrics)
 
     def report(self) -> Path:
         """Write ``report.html`` and return its path."""
@@ -224,7 +226,9 @@ def _with_prompts(config: Config) -> Config:
         fallback = contact.captions(config.data.build(), FALLBACK_PROMPTS)
     texts = prompts.resolve(validation.prompts, fallback)
     control = prompts.resolve(validation.control_prompts, key="validation.control_prompts")
-    changes = {"prompts": tuple(texts), "control_prompts": tuple(control)}
+    content = prompts.resolve(validation.content_prompts, key="validation.content_prompts")
+    prompts.check_sets(texts, content, control)
+    changes = {"prompts": tuple(texts), "content_prompts": tuple(content), "control_prompts": tuple(control)}
     written: dict[str, Any] = {"validation": validation.model_copy(update=changes)}
     if config.preserve is not None:
         texts = prompts.resolve(config.preserve.prompts, key="preserve.prompts")

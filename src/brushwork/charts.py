@@ -50,7 +50,9 @@ class Scale:
         return self.start + share * (self.end - self.start)
 
 
-def line_chart(title: str, series: Sequence[Series], *, x: str, y: str, from_zero: bool = False) -> Markup:
+def line_chart(
+    title: str, series: Sequence[Series], *, x: str, y: str, from_zero: bool = False, mark: float | None = None
+) -> Markup:
     """Draw series over a common axis; values that are not finite are left out.
 
     Args:
@@ -59,6 +61,7 @@ def line_chart(title: str, series: Sequence[Series], *, x: str, y: str, from_zer
         x: What the horizontal axis shows, with its unit.
         y: What the vertical axis shows, with its unit.
         from_zero: Begin the vertical axis at zero even when that is far below.
+        mark: A place on the horizontal axis that a line stands at.
     """
     series = [Series(each.name, thin(finite(each.points)), each.form) for each in series]
     series = [each for each in series if each.points]
@@ -70,6 +73,9 @@ def line_chart(title: str, series: Sequence[Series], *, x: str, y: str, from_zer
     up = Scale(0.0 if from_zero else low, high, HEIGHT - BOTTOM, TOP)
     label = f"{y} (\N{MULTIPLICATION SIGN}10{str(power).translate(SUPERSCRIPT)})" if power else y
     parts = [*_axes(across, up, x, power), _element("text", "unit", label, x=LEFT, y=16)]
+    if mark is not None:
+        place = across(mark)
+        parts.append(_element("line", "best", x1=place, x2=place, y1=TOP, y2=HEIGHT - BOTTOM))
     parts += [element for each in series for element in _drawn(each, across, up)]
     if len(series) > 1:
         parts += _legend(series)

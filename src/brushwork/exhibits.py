@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from brushwork.metrics import PromptSet, Result
     from brushwork.runs import RunFolder
 
-MOST_PROMPTS = {"target": 24, "control": 12}
+MOST_PROMPTS = {"target": 24, "content": 12, "control": 12}
 MOST_SEEDS, MOST_HEROES = 4, 12
 MOST_SAMPLE_STEPS, MOST_SAMPLE_PROMPTS = 7, 6
 MOST_TRAINING_PICTURES = 48
@@ -140,12 +140,13 @@ def _drawn(run: RunFolder, prompts: Sequence[str]) -> dict[str, list[dict[str, A
 def _pair(run: RunFolder, picture: dict[str, Any], side: int) -> dict[str, Any]:
     """Return both pictures; as ``usual`` also what the base draws with its own settings, None where it is the same."""
     folder, file = run.path / "evaluation", picture["file"]
-    uris = {name: _read(folder / name / file, side) for name in ("base", "tuned")}
+    uris = {name: picture_uri(folder / name / file, side) for name in ("base", "tuned")}
     usual = folder / "usual" / file
-    return {"seed": picture["seed"], **uris, "usual": _read(usual, side) if usual.is_file() else None}
+    return {"seed": picture["seed"], **uris, "usual": picture_uri(usual, side) if usual.is_file() else None}
 
 
-def _read(path: Path, side: int) -> str:
+def picture_uri(path: Path, side: int) -> str:
+    """Return a picture as a data URI, at most ``side`` pixels large."""
     from PIL import Image
 
     with Image.open(path) as image:
@@ -223,8 +224,9 @@ def validation_sentence(steps: Sequence[dict[str, Any]], record: dict[str, Any])
     if place == points[-1][0]:
         return f"{told}, its lowest."
     told += f"; it was lowest, {wording.number(lowest, 4)}, at step {place}."
-    told += f" {best['told']}" if best else ""
-    if not (best["taken"] if best else points[-1][1] >= NOTICEABLE * lowest):
+    watched = best if best and "told" in best else None  # what the training itself watched
+    told += f" {watched['told']}" if watched else ""
+    if not (watched["taken"] if watched else points[-1][1] >= NOTICEABLE * lowest):
         return told
     return f"{told} A loss that rises again on pictures never trained on is the sign of learning the others by heart."
 
@@ -263,7 +265,7 @@ def samples(run: RunFolder, sides: Sides) -> dict[str, Any] | None:
 
 def _sample(step: Path, place: int, side: int) -> str | None:
     path = next(iter(sorted(step.glob(f"{place:05}-*.png"))), None)
-    return _read(path, side) if path else None
+    return picture_uri(path, side) if path else None
 
 
 def training_pictures(run: RunFolder) -> list[dict[str, str]] | None:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from brushwork.config import Config
     from brushwork.encoders import Encoder, Features, Serves
-    from brushwork.metrics import Array, Metric, Result
+    from brushwork.metrics import Array, Metric, PromptSet, Result
     from brushwork.pairs import Plan
     from brushwork.progress import Advance
     from brushwork.runs import RunFolder
@@ -287,12 +287,14 @@ def encode(
                 flat, hashes = store.of(_open(folder / side, names, advance), pairs)
                 sides[side] = flat.reshape(len(shown), planned.seeds, *flat.shape[1:])
                 saved[f"{prompt_set}_{side}"] = np.array(hashes).reshape(len(shown), planned.seeds)
-            read = {kind: np.stack([by[text] for text in shown]) for kind, by in texts.items()}
+            read = {kind: np.stack([by[planned.scored_by(text)] for text in shown]) for kind, by in texts.items()}
+            read |= _beside_content(planned, prompt_set, shown, texts)
             saved |= {f"{prompt_set}_{kind}": vectors for kind, vectors in read.items()}
             about: dict[str, Any] = {
                 "texts": read.get("texts"),
                 "plain_texts": read.get("plain"),
                 "style_texts": read.get("styled"),
+                "whole_texts": read.get("whole"),
             }
             drawn = Drawn(shown, prompt_set, sides["base"], sides["tuned"], **about, **common)
             sets.append(drawn)
@@ -300,6 +302,21 @@ def encode(
                 sets.append(replace(drawn, base=sides[USUAL], against="usual"))
     store.save(**saved)
     return sets, cut
+
+
+def _beside_content(
+    planned: Plan, prompt_set: PromptSet, shown: Sequence[str], texts: dict[str, dict[str, Features]]
+) -> dict[str, Any]:
+    """Return the target texts of prompts that have content prompts, as ``whole``.
+
+    Where each differs from its content, the two are also what a style's words change: ``plain`` and ``styled``.
+    """
+    if not planned.content or prompt_set == "control" or "texts" not in texts:
+        return {}
+    read, both = texts["texts"], [(planned.scored_by(text), planned.styled_by(text)) for text in shown]
+    plain, whole = (np.stack([read[text] for text in side]) for side in zip(*both, strict=True))
+    differ = "plain" in texts and not (plain == whole).all(axis=1).any()
+    return {"whole": whole, **({"plain": plain, "styled": whole} if differ else {})}
 
 
 def _scores(encoder: Encoder) -> bool:
@@ -321,7 +338,7 @@ def _texts(planned: Plan, encoder: Encoder, template: str | None) -> tuple[dict[
     """
     if not isinstance(encoder, Reader):
         return {}, []
-    every = list(dict.fromkeys(text for _, shown, _ in planned.prompt_sets for text in shown))
+    every = planned.texts
     vectors, cut = encoder.encode_texts(every)
     read = {"texts": dict(zip(every, vectors, strict=True))}
     if template is not None and "clip" in encoder.serves:

@@ -5,7 +5,8 @@
 
 BASE is ``mini``, a run folder, a diffusers folder, a ``.safetensors`` file or a hub id. ADAPTER is a LoRA: a run
 folder, a ``.safetensors`` file, or a folder with ``pytorch_lora_weights.safetensors``; or it is an embedding, likewise
-(``learned_embeds.safetensors``). A run may be given by its name, and brings all that it made.
+(``learned_embeds.safetensors``). A run may be given by its name, and brings all that it made. As a BASE it may be taken
+as it was after a step: ``RUN@300``, ``RUN@best`` or ``RUN/checkpoints/300`` (see ``brushwork.snapshots``).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brushwork import adapters as loras
-from brushwork import embeddings, families, runs, sampling
+from brushwork import embeddings, families, runs, sampling, snapshots
 from brushwork.errors import ModelError, listing, nearest
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def parse(text: str) -> ModelSpec:
     if not base or not all(rest):
         message = f"model: {text!r} lacks a name. Write BASE or {_FORM}"
         raise ModelError(message)
-    if "@" in base and not _exists(base):
+    if "@" in base and not _exists(base) and snapshots.find(base) is None:
         message = f"model: {base!r}: only an adapter has a weight. Write {_FORM}"
         raise ModelError(message)
     return ModelSpec(text, base, tuple(parse_adapter(each) for each in rest))
@@ -149,10 +150,15 @@ def open_model(
     from brushwork.devices import resolve_device
 
     spec = parse(text) if isinstance(text, str) else text
-    run = as_run(spec.base)
+    snapshot = snapshots.find(spec.base)
+    run = as_run(spec.base) if snapshot is None else snapshot.run
     base, source, found = resolve(spec)
     asked, files = [each for each, _ in found], [paths for _, paths in found]
-    family = families.load(base, dtype=dtype, device=resolve_device(device), **source)
+    place = resolve_device(device)
+    if snapshot is not None:
+        family = snapshots.load(snapshot, dtype=dtype, device=place)
+    else:
+        family = families.load(base, dtype=dtype, device=place, **source)
     for each in asked:
         if each.weight:
             _as_trained(family, each)
@@ -161,8 +167,9 @@ def open_model(
         for each, paths in zip(asked, files, strict=True)
         for path in paths
     )
-    name = _name(spec.base if run is not None and not source else base)
-    whole = getattr(run.config.objective, "sampling", None) if run is not None and not source else None
+    name = snapshot.name if snapshot is not None else _name(spec.base if run is not None and not source else base)
+    brings_itself = run is not None and (snapshot is not None or not source)
+    whole = getattr(run.config.objective, "sampling", None) if run is not None and brings_itself else None
     return LoadedModel(spec, name, family, families.describe(base, **source).path, applied, whole)
 
 
@@ -172,15 +179,16 @@ def resolve(spec: ModelSpec) -> tuple[str, dict[str, Any], list[tuple[AdapterSpe
     Raises:
         ModelError: An adapter is not there, or a run is not finished.
     """
-    run = as_run(spec.base)
+    snapshot = snapshots.find(spec.base)
+    run = as_run(spec.base) if snapshot is None else snapshot.run
     asked, base, source = spec.adapters, spec.base, {}
     if run is not None:
-        if _is_pipeline(_artefacts(run)[0]):
+        if snapshot is None and _is_pipeline(_artefacts(run)[0]):
             base = str(run.weights)
         else:
             base, source = run.config.base, {"revision": run.config.revision, "config": run.config.base_config}
-            asked = (AdapterSpec(str(run.path)), *asked)
-    return base, source, [(each, _adapter_files(each)) for each in asked]
+            asked = asked if snapshot is not None else (AdapterSpec(str(run.path)), *asked)
+    return base, source, [(each, adapter_files(each)) for each in asked]
 
 
 def _attach(family: Family, path: Path, asked: AdapterSpec, *, alone: bool) -> Adapter:
@@ -198,12 +206,30 @@ def _as_trained(family: Family, adapter: AdapterSpec) -> None:
         prepare(family)
 
 
-def as_run(text: str) -> RunFolder | None:
-    """Return the run that a text names by its folder, or by its name in ``runs/``."""
-    for path in (Path(text).expanduser(), runs.RUNS / text):
-        if (path / "config.yaml").is_file():
-            return runs.RunFolder(path)
-    return None
+as_run = runs.named
+
+
+def run_of(text: str) -> RunFolder | None:
+    """Return the run that a model's text names, by itself or by a step of it; None where it names no run."""
+    snapshot = snapshots.find(text)
+    return as_run(text) if snapshot is None else snapshot.run
+
+
+def sampling_of(spec: ModelSpec) -> Sampling | None:
+    """Return how a model was made to be drawn, from what its files say: nothing is loaded.
+
+    Raises:
+        UserError: A part is not there, or two parts want to be drawn differently.
+    """
+    from safetensors import safe_open
+
+    run, wanted = run_of(spec.base), []
+    if run is not None:
+        wanted.append(getattr(run.config.objective, "sampling", None))
+    for path in (path for each in spec.adapters if each.weight for path in adapter_files(each)):
+        with safe_open(path, framework="np") as file:
+            wanted.append(sampling.read(file.metadata() or {}))
+    return sampling.agreed(wanted)
 
 
 def parts(text: str | ModelSpec) -> list[tuple[Path, float]]:
@@ -213,16 +239,17 @@ def parts(text: str | ModelSpec) -> list[tuple[Path, float]]:
         ModelError: A part does not exist or is not finished.
     """
     spec = parse(text) if isinstance(text, str) else text
-    run = as_run(spec.base)
+    snapshot = snapshots.find(spec.base)
+    run = as_run(spec.base) if snapshot is None else snapshot.run
     if run is None:
         found = [(families.describe(spec.base).path, 1.0)]
     else:
-        config, made = run.config, _artefacts(run)
-        below = [] if _is_pipeline(made[0]) else [
+        config, made = run.config, _artefacts(run) if snapshot is None else [snapshot.path]
+        below = [] if snapshot is None and _is_pipeline(made[0]) else [
             families.describe(config.base, revision=config.revision, config=config.base_config).path
         ]  # fmt: skip
         found = [(path, 1.0) for path in (*below, *made)]
-    return found + [(path, each.weight) for each in spec.adapters for path in _adapter_files(each)]
+    return found + [(path, each.weight) for each in spec.adapters for path in adapter_files(each)]
 
 
 def installed() -> list[dict[str, Any]]:
@@ -316,7 +343,7 @@ def _artefacts(run: RunFolder) -> list[Path]:
     raise ModelError(message)
 
 
-def _adapter_files(spec: AdapterSpec) -> list[Path]:
+def adapter_files(spec: AdapterSpec) -> list[Path]:
     """Return the files that an adapter's text names.
 
     Raises:

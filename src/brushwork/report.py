@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brushwork import __version__, exhibits, remarks, wording
+from brushwork import __version__, exhibits, findings, remarks, wording
 from brushwork.config import to_yaml
 from brushwork.exhibits import Sides, stored
 from brushwork.metrics import Result, find
@@ -35,7 +35,7 @@ SIDES = (Sides(320, 768), Sides(256, 512), Sides(192, 448), Sides(128, 320), Sid
 ENLARGED = 128
 """Pictures up to this side are shown larger than they are, and the page says so."""
 
-PROMPT_SETS: tuple[PromptSet, ...] = ("target", "control")
+PROMPT_SETS: tuple[PromptSet, ...] = ("target", "content", "control")
 
 
 def write_report(run: RunFolder, out: Path | None = None) -> Path:
@@ -72,18 +72,22 @@ def _context(run: RunFolder, sides: Sides) -> dict[str, Any]:
     record, config, steps = run.record, run.config, run.steps()
     results = [Result.from_dict(each) for each in run.metrics]
     evaluation = stored(run.path / "evaluation" / "evaluation.json")
-    prompts: dict[PromptSet, list[str]] = {name: evaluation[name] if evaluation else [] for name in PROMPT_SETS}
+    prompts: dict[PromptSet, list[str]] = {name: (evaluation or {}).get(name, []) for name in PROMPT_SETS}
     data: Any = config.data
+    trained = getattr(run, "is_own_run", True)  # otherwise the evaluation of some other model
     return {
+        "trained": trained,
+        **findings.found(results),
+        "checkpoints": findings.over_checkpoints(run, sides) if trained else None,
         "style": (ASSETS / "report.css").read_text("utf-8"),
         "script": (ASSETS / "report.js").read_text("utf-8"),
         "version": __version__,
         "name": run.path.name,
-        "title": title(config),
-        "lead": _lead(config, record, steps),
-        "status": _status(record, steps),
+        "title": title(config) if trained else f"{_model(evaluation, 'model')} beside {_model(evaluation, 'against')}",
+        "lead": _lead(config, record, steps) if trained else _lead_of_another(evaluation or {}),
+        "status": _status(record, steps) if trained else None,
         "figures": _figures(results, record),
-        "enlarged": data.resolution if data.resolution <= ENLARGED else None,
+        "enlarged": data.resolution if data.resolution and data.resolution <= ENLARGED else None,
         "heroes": exhibits.heroes(run, sides, prompts["target"]),
         **{name: exhibits.prompt_set(run, name, results, texts, sides) for name, texts in prompts.items()},
         "labels": _labels(evaluation or {}),
@@ -109,8 +113,9 @@ def _context(run: RunFolder, sides: Sides) -> dict[str, Any]:
         "costs": exhibits.costs(record),
         "warnings": record.get("warnings", []),
         "command": record.get("command"),
-        "facts": _facts(config, record),
-        "yaml": to_yaml(config),
+        "facts": _facts(config, record) if trained else [],
+        "yaml": to_yaml(config) if trained else "",
+        "again": _again(run) if not trained else "",
     }
 
 
@@ -146,6 +151,18 @@ def _lead(config: Config, record: dict[str, Any], steps: Sequence[dict[str, Any]
     )
 
 
+def _model(evaluation: dict[str, Any] | None, side: str) -> str:
+    """Return the short name of one of the two models that were compared."""
+    return "+".join(map(_short, (evaluation or {}).get(side, "a model").split("+")))
+
+
+def _lead_of_another(evaluation: dict[str, Any]) -> str:
+    return (
+        f"{_model(evaluation, 'model')} and {_model(evaluation, 'against')} drew the same prompts at identical seeds "
+        f"and settings; what differs between the pictures is what the one was changed by."
+    )
+
+
 def _labels(evaluation: dict[str, Any]) -> dict[str, str]:
     """Name the sides of a comparison, with their steps where these differ."""
     usual = evaluation.get("usual")
@@ -165,6 +182,13 @@ def _status(record: dict[str, Any], steps: Sequence[dict[str, Any]]) -> str | No
     of = f" of {total}" if total else ""
     told = f"This run {words.get(status, 'has not begun')}: it is at step {done}{of}."
     return f"{told} {record['failure']}" if record.get("failure") else told
+
+
+def _again(run: RunFolder) -> str:
+    """Return the command that evaluates another model as it was done."""
+    asked = stored(run.path / "subject.json")["asked"]
+    options = [f"--{name} {asked[name]}" for name in ("against", "prompts", "references") if asked[name]]
+    return " ".join(["brushwork evaluate", asked["model"], *asked["overrides"], *options])
 
 
 def _figures(results: Sequence[Result], record: dict[str, Any]) -> list[dict[str, str]]:

@@ -190,6 +190,14 @@ def check_free(out: str | Path) -> Path:
     return path
 
 
+def named(text: str) -> RunFolder | None:
+    """Return the run that a text names by its folder, or by its name in ``runs/``; None where there is none."""
+    for path in (Path(text).expanduser(), RUNS / text):
+        if (path / "config.yaml").is_file():
+            return RunFolder(path)
+    return None
+
+
 def find(folder: str | Path = RUNS) -> list[RunFolder]:
     """Return the runs in a folder, oldest first."""
     folder = Path(folder)

@@ -195,6 +195,11 @@ class ValidationConfig(Settings):
     prompts: str | tuple[str, ...] = Field(
         (), description="Prompts, a text file with one prompt a line, or the name of an embedded list."
     )
+    content_prompts: str | tuple[str, ...] = Field(
+        (),
+        description="The same, one by one, without the words of the style or the token: drawn as well, to see what "
+        "leaks into them, and what CLIP similarity is measured against.",
+    )
     control_prompts: str | tuple[str, ...] = Field((), description="Prompts that have nothing to do with the data.")
     images_per_prompt: PositiveInt = Field(4, description="Pictures of each prompt in the report, seeds counting up.")
     samples_during_training: NonNegativeInt = Field(4, description="Prompts drawn every validation_steps; 0: none.")

@@ -310,10 +310,13 @@ def method_sentences(evaluation: dict[str, Any]) -> list[str]:
     """Say how it was measured, for the methods section of a thesis."""
     settings, seeds = evaluation["settings"], evaluation["images_per_prompt"]
     target, control = len(evaluation["target"]), len(evaluation["control"])
+    content = evaluation.get("content") or []
+    plain = f", {counted(len(content), 'content prompt')} at the seeds of their target prompts" if content else ""
+    pairs = seeds * (target + control + len(content))
     negative = f", negative prompt {settings['negative_prompt']!r}" if settings["negative_prompt"] else ""
     drawn = (
         f"Base and tuned model drew {counted(target, 'target prompt')} and {counted(control, 'control prompt')}, each "
-        f"at {counted(seeds, 'seed')} of its own (N{NARROW}={NARROW}{seeds * (target + control)} pairs; seeds from "
+        f"at {counted(seeds, 'seed')} of its own{plain} (N{NARROW}={NARROW}{pairs} pairs; seeds from "
         f"{evaluation['first_seed']}), with {drawn_with(settings)}, {settings['width']}{TIMES}{settings['height']} "
         f"pixels{negative}. No picture was selected or drawn again."
     )
@@ -325,7 +328,12 @@ def method_sentences(evaluation: dict[str, Any]) -> list[str]:
         f"{grouped(10_000)} bootstrap draws of whole prompts, and tests flip the signs of whole prompts (two-sided; "
         f"exact up to 20 prompts)."
     )
-    return [drawn, *_judge_sentences(evaluation), statistics]
+    held_against = (
+        "A target prompt's pictures are held against its content prompt, the same without the words of the style or "
+        "the token: whether the style is there is not asked of a text that names it."
+    )
+    scored = [held_against] if evaluation.get("content_of") else []
+    return [drawn, *scored, *_judge_sentences(evaluation), statistics]
 
 
 def _judge_sentences(evaluation: dict[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from brushwork import metrics, registry
 from brushwork.metrics import Drawn, Result, find
 
 RNG = np.random.default_rng(0)
+WORDED = ("plain_texts", "style_texts", "whole_texts")
 
 
 def unit(*shape: int) -> np.ndarray:
@@ -23,7 +24,13 @@ def unit(*shape: int) -> np.ndarray:
 def drawn(base: np.ndarray, tuned: np.ndarray, prompt_set: str = "target") -> Drawn:
     prompts = tuple(f"prompt {index}" for index in range(len(base)))
     texts, plain, styled = unit(3, len(base), base.shape[-1])
-    about = {"plain_texts": plain, "style_texts": styled, "words": ("ink", "engraving"), "preprocessing": "p"}
+    about = {
+        "plain_texts": plain,
+        "style_texts": styled,
+        "whole_texts": styled,
+        "words": ("ink", "engraving"),
+        "preprocessing": "p",
+    }
     return Drawn(prompts, prompt_set, base, tuned, texts, np.abs(unit(14, base.shape[-1])), "encoder", "1", **about)  # type: ignore[arg-type]
 
 
@@ -81,7 +88,7 @@ def test_the_order_of_the_prompts_does_not_matter(name: str) -> None:
         shuffled = replace(
             given,
             prompts=tuple(np.array(given.prompts)[order]),
-            **{each: getattr(given, each)[order] for each in ("base", "tuned", "texts", "plain_texts", "style_texts")},
+            **{each: getattr(given, each)[order] for each in ("base", "tuned", "texts", *WORDED)},
         )
         for one, other in zip(measure(given), measure(shuffled), strict=True):
             assert one.value == pytest.approx(other.value, abs=1e-12)

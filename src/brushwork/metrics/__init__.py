@@ -101,7 +101,8 @@ __all__ = [
     "vendi_score",
 ]
 
-PromptSet = Literal["target", "control"]
+PromptSet = Literal["target", "content", "control"]
+"""What asks for what was learnt; the same without its words; what has nothing to do with it (held out)."""
 Direction = Literal["higher", "lower", "closer"]
 Subject = Literal["base", "tuned", "difference", "ratio", "pairs", "data"]
 """What a number is about; ``pairs`` is base against tuned at the same seed."""
@@ -157,6 +158,8 @@ class Drawn:
     caveat: str | None = None
     """Why the encoder's numbers prove less than they seem to; see ``OPTIMISED``."""
     against: Against = "base"
+    whole_texts: Array | None = None
+    """(P, D); of target and content prompts, where there are both, the texts with the words of the style or token."""
     preprocessing: str = ""
     """How the encoder prepared the pictures."""
     plain_texts: Array | None = None
