@@ -66,7 +66,7 @@ def test_a_run_is_voted_on_by_the_pictures_that_it_has(
 ) -> None:
     finished = make_run(tmp_path / "run", seeds=2)
     finished.weights.mkdir(exist_ok=True)
-    monkeypatch.setattr("brushwork.pairs.draw_run", lambda *_: None)
+    monkeypatch.setattr("brushwork.evaluate.draw", lambda *_: None)
     made = told(capsys, "vote", finished.path, "--out", tmp_path / "ballot", "--bundle", tmp_path / "bundle")
     folder = ballot.read(tmp_path / "ballot")
     assert (made["items"], made["pairs"]) == (["base", "tuned"], 2 * len(TARGET))

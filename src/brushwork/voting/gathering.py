@@ -57,14 +57,17 @@ def of_run(run: RunFolder) -> tuple[tuple[str, ...], list[Cell]]:
     Raises:
         UserError: The run is not finished.
     """
+    from brushwork import evaluate
     from brushwork.errors import ModelError
-    from brushwork.pairs import SIDES, draw_run, plan
+    from brushwork.evaluate import subjects
+    from brushwork.pairs import SIDES, plan
 
     if not run.weights.is_dir():
         message = f"{run.path}: there are no weights yet. Finish it first: brushwork train --resume --out {run.path}"
         raise ModelError(message)
-    planned, folder = plan(run.config), run.path / "evaluation"
-    draw_run(run, planned, folder)
+    subject, folder = subjects.find(str(run.path)), run.path / "evaluation"
+    planned = plan(subject.config, subject.drawn_with)
+    evaluate.draw(subject, planned, folder)
     return SIDES, _cells([folder / side for side in SIDES], planned, len(planned.target))
 
 
