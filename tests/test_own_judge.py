@@ -38,7 +38,8 @@ def make_other_clip(folder: Path) -> Path:
 
 
 BY_CLIP = (
-    "clip", "clip_i", "clip_mmd", "diversity", "drift", "fd", "gap", "kid", "memorisation", "mrr", "top1", "vendi",
+    "clip", "clip_i", "clip_mmd", "diversity", "drift", "fd", "gap", "kid", "memorisation", "mrr", "retention", "top1",
+    "uptake", "vendi",
 )  # fmt: skip
 
 
@@ -114,14 +115,23 @@ def page(run: RunFolder, out: Path) -> str:
 
 def test_what_the_losss_own_judge_says_is_marked_and_nothing_else(same: RunFolder) -> None:
     caveats = {each.name: each.caveat for each in results(same)}
-    without = ("blank", "change", "clipped", "same_seed_psnr", "same_seed_ssim", "saturation", "sharpness")
+    without = (
+        "blank",
+        "change",
+        "clipped",
+        "noise_drift",
+        "same_seed_psnr",
+        "same_seed_ssim",
+        "saturation",
+        "sharpness",
+    )
     of_sets = {
-        each for each in ("clip_mmd", "fd", "kid") if (caveats[each] or "").startswith(f"{OPTIMISED}; not comparable")
+        each for each in ("clip_mmd", "fd", "kid", "retention") if (caveats[each] or "").startswith(f"{OPTIMISED}; ")
     }
     assert caveats == {
         **dict.fromkeys(BY_CLIP, OPTIMISED), **dict.fromkeys(without), **{each: caveats[each] for each in of_sets}
     }  # fmt: skip
-    assert of_sets == {"clip_mmd", "fd", "kid"}
+    assert of_sets == {"clip_mmd", "fd", "kid", "retention"}
     assert {each["caveat"] for each in same.metrics if each["name"] == "clip"} == {OPTIMISED}
 
 

@@ -197,7 +197,7 @@ def test_rules_that_chose_different_batches_give_all_the_smallest(place: Path, t
         if not train:  # as if the rules had chosen 8 for one of them and 4 for the other
             config = plans["high"].config
             smaller = config.train.model_copy(update={"train_batch_size": 4})
-            other = bakeoff.api.Plan(config.model_copy(update={"train": smaller}), {}, [])
+            other = bakeoff.api.Plan(config.model_copy(update={"train": smaller}), {}, [], plans["high"].forecast)
             return {**plans, "high": other}
         return plans
 

@@ -21,7 +21,10 @@ from brushwork.errors import ConfigError
 @click.option(
     "--models", multiple=True, type=click.Path(file_okay=False, path_type=Path), help="A folder of models and adapters."
 )
-@click.option("--runs", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), show_default=True)
+@click.option(
+    "--runs", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), show_default=True,
+    help="Where training runs lie.",
+)  # fmt: skip
 @click.option(
     "--data", type=click.Path(file_okay=False, path_type=Path), default=Path("served"), show_default=True,
     help="Where pictures and the history are kept.",
@@ -31,7 +34,7 @@ from brushwork.errors import ConfigError
     help="Where the data sets lie that are made in the studio.",
 )  # fmt: skip
 @click.option("--allow-host", multiple=True, metavar="NAME", help="Another name by which this server is asked for.")
-@click.option("--device", default="auto", show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda ...")
 @click.option("--queue", type=click.IntRange(1), default=256, show_default=True, help="Jobs that may wait.")
 @json_option
 def command(

@@ -38,6 +38,7 @@ NEEDS = "predictions"
 BINS = 4
 BATCH = 8
 NAME, REVISION = "the models' own predictions", "1"
+PREPROCESSING = "pictures as the model encodes them, one noise for each timestep"
 
 
 def sets(subject: Subject, planned: Plan, folder: Path) -> list[Drawn]:
@@ -67,7 +68,8 @@ def _split(
     drawn, at = [], 0
     for name, shown, _ in asked:
         rows = slice(at, at + len(shown))
-        drawn.append(Drawn(shown, name, base[rows], tuned[rows], None, None, NAME, REVISION, seed))
+        about = (NAME, REVISION, seed)
+        drawn.append(Drawn(shown, name, base[rows], tuned[rows], None, None, *about, preprocessing=PREPROCESSING))
         at += len(shown)
     return drawn
 

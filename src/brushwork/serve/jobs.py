@@ -178,6 +178,10 @@ class Axis(Settings):
         return {self.name: str(value)}
 
 
+def _shown(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
+
+
 def _number(value: str | float) -> float:
     try:
         return float(value)
@@ -214,7 +218,7 @@ class Grid(Drawn):
         cells: list[tuple[dict[str, Any], str]] = [({}, "")]
         for axis in reversed(self.axes):
             cells = [
-                ({**changes, **axis.changes(self, value)}, f"{label}, {axis.name} {value}".removeprefix(", "))
+                ({**changes, **axis.changes(self, value)}, f"{label}, {axis.name} {_shown(value)}".removeprefix(", "))
                 for changes, label in cells
                 for value in axis.values
             ]

@@ -41,6 +41,7 @@ def make_router(engine: Engine) -> APIRouter:
     _drawing(router, face)
     _state(router, face)
     _lists(router, face)
+    _networks(router, face)
     _empty(router, face)
     router.include_router(extras.make_router(engine))
     return router
@@ -308,6 +309,10 @@ def _lists(router: APIRouter, face: Face) -> None:
              "need_inner_model": False}
             for label in ("Automatic", *samplers.EVERY)
         ]  # fmt: skip
+
+
+def _networks(router: APIRouter, face: Face) -> None:
+    catalogue = face.engine.catalogue
 
     @router.get("/loras")
     async def loras() -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Body, Form, UploadFile
 from fastapi.responses import FileResponse
 
 if TYPE_CHECKING:
+    from brushwork.serve.datasets import Datasets
     from brushwork.serve.engine import Engine
 
 TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
@@ -17,8 +18,12 @@ TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".web
 def make_router(engine: Engine) -> APIRouter:
     """Return the routes."""
     router = APIRouter(prefix="/api/v1/datasets", tags=["data"])
-    datasets = engine.trainings.datasets
+    _sets(router, engine.trainings.datasets)
+    _pictures(router, engine.trainings.datasets)
+    return router
 
+
+def _sets(router: APIRouter, datasets: Datasets) -> None:
     @router.get("")
     async def listed() -> list[dict[str, Any]]:
         """Return the data sets."""
@@ -35,6 +40,14 @@ def make_router(engine: Engine) -> APIRouter:
         data = await file.read()
         return {"picture": await asyncio.to_thread(datasets.add, name, data, caption)}
 
+    @router.delete("/{name}")
+    async def remove(name: str) -> dict[str, str]:
+        """Remove a data set that was made here."""
+        datasets.remove(name)
+        return {"name": name}
+
+
+def _pictures(router: APIRouter, datasets: Datasets) -> None:
     @router.get("/{name}/{picture}", response_class=FileResponse)
     async def picture(name: str, picture: str) -> FileResponse:
         """Return a picture."""
@@ -57,14 +70,6 @@ def make_router(engine: Engine) -> APIRouter:
         """Take a picture out."""
         datasets.drop(name, picture)
         return {"picture": picture}
-
-    @router.delete("/{name}")
-    async def remove(name: str) -> dict[str, str]:
-        """Remove a data set that was made here."""
-        datasets.remove(name)
-        return {"name": name}
-
-    return router
 
 
 def _described(path: str) -> str:
