@@ -303,7 +303,7 @@ def test_every_number_says_by_whom_and_what_was_not_measured_says_why(everything
         assert all(each[key] for key in ("encoder", "revision", "preprocessing", "version", "n"))
         assert each["seed"] == 0
     told = json.loads((everything.path / "evaluation" / "evaluation.json").read_text())["not_measured"]
-    assert set(told) == {"fid", "prdc", "same_seed_lpips", "same_seed_ms_ssim"}
+    assert set(told) == {"clip_styled", "fid", "prdc", "same_seed_lpips", "same_seed_ms_ssim"}
     assert "inception:auto" in told["fid"]
     assert "176 pixels" in told["same_seed_ms_ssim"]
     assert "12 training pictures" in told["prdc"]
