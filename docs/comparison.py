@@ -60,7 +60,6 @@ def page(folder: Path, record: dict[str, Any], name: str) -> str:
     budget = f"{request['steps']} steps" if request["steps"] else f"{request['seconds']:g} seconds of steps"
     seeds = f", {request['seeds']} training seeds each" if request["seeds"] > 1 else ", one training seed"
     judges = [each["name"] for each in record["encoders"] if each["name"] not in ("colour", "luminance", "pixels")]
-    caveats = {number.caveat for numbers in lines.values() for number in numbers if number.caveat}
     target, control = (len(record["prompts"][each]) for each in ("target", "control"))
     parts = [
         f"# {record['title']}",
@@ -79,7 +78,7 @@ def page(folder: Path, record: dict[str, Any], name: str) -> str:
                 "In brackets the 95 % intervals over prompts" + (" and runs." if request["seeds"] > 1 else "."),
                 *quality.remarks,
                 f"Judge: {', '.join(judges)}." if judges else "",
-                *(f"{tables.MARK} {each}." for each in sorted(caveats)),
+                *(f"{tables.MARK} {each}." for each in tables.caveats(lines)),
             ]
         ).strip(),
         "## What it cost",

@@ -207,7 +207,6 @@ def _render(found: Findings, blocks: Sequence[Block], plots: Mapping[str, Markup
         lstrip_blocks=True,
     )
     environment.filters["curly"] = wording.curly
-    caveats = list(dict.fromkeys(each.caveat for numbers in found.lines.values() for each in numbers if each.caveat))
     return environment.get_template("compare.html.jinja").render(
         style=(ASSETS / "report" / "report.css").read_text("utf-8"),
         version=__version__,
@@ -218,7 +217,7 @@ def _render(found: Findings, blocks: Sequence[Block], plots: Mapping[str, Markup
         costs=tables.costs(found.costs) if found.costs else None,
         drawing=tables.drawing(_drawing(found)),
         differences=tables.differences(found.lines, found.reference),
-        caveats=caveats,
+        caveats=tables.caveats(found.lines),
         mark=tables.MARK,
         method=_method(found),
     )

@@ -97,6 +97,12 @@ def quality(lines: Mapping[str, Sequence[Number]], data: Mapping[str, float]) ->
     return Table(tuple(each[0] for each in titles), tuple(each[1] for each in titles), tuple(rows), remarks)
 
 
+def caveats(lines: Mapping[str, Sequence[Number]]) -> list[str]:
+    """Return what must be said of the values in the first table, each once."""
+    shown = (number for numbers in lines.values() for number in numbers if (number.metric, number.prompt_set) in TITLES)
+    return list(dict.fromkeys(number.caveat for number in shown if number.caveat))
+
+
 def _find(numbers: Sequence[Number], key: tuple[str, str]) -> Number | None:
     return next((each for each in numbers if (each.metric, each.prompt_set) == key), None)
 
