@@ -117,11 +117,16 @@ def test_extras_styles_and_interrogate(web: webuiapi.WebUIApi, server: Server) -
     ("given", "said"),
     [
         ({"restore_faces": True}, "restore_faces: this server cannot do it"),
-        ({"enable_hr": True}, "enable_hr: this server cannot do it"),
+        ({"enable_hr": True, "hr_upscaler": "Lancos"}, "Did you mean Lanczos"),
+        ({"enable_hr": True, "hr_scale": 0.5}, "greater than or equal to 1"),
+        ({"enable_hr": True, "hr_checkpoint_name": "other"}, "hr_checkpoint_name: this server cannot do it"),
+        ({"subseed_strength": 2}, "less than or equal to 1"),
+        ({"seed_resize_from_h": 64}, "seed_resize_from_h: this server cannot do it"),
         ({"sampler_name": "DPM fast"}, "not available"),
         ({"scheduler": "unheard"}, "scheduler: there is no 'unheard'"),
         ({"override_settings": {"sd_model_checkpoint": "nix"}}, "model: there is no 'nix'"),
-        ({"override_settings": {"initial_noise_multiplier": 0.9}}, "initial_noise_multiplier"),
+        ({"override_settings": {"initial_noise_multiplier": 9}}, "initial_noise_multiplier: 9 is not a number from 0"),
+        ({"override_settings": {"inpainting_mask_weight": 0.5}}, "inpainting_mask_weight"),
     ],
 )
 def test_what_cannot_be_done_is_refused_and_nothing_else_is_drawn(

@@ -18,9 +18,9 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from brushwork import samplers
-from brushwork.errors import BrushworkError, ConfigError
+from brushwork.errors import BrushworkError, ConfigError, RunFailed
 from brushwork.grammar import take_out
+from brushwork.serve import checks
 from brushwork.serve.catalogue import Catalogue, Entry
 from brushwork.serve.datasets import Datasets
 from brushwork.serve.easel import EaselConfig
@@ -39,6 +39,17 @@ if TYPE_CHECKING:
 
     AnyJob = TextToImage | ImageToImage | Compare | Grid
 
+FEATURES = (
+    "variation_seed",
+    "variation_strength",
+    "noise_multiplier",
+    "mask_blur",
+    "masked_content",
+    "only_masked_padding",
+    "tiling",
+)
+COUNTED = 64
+"""Texts whose tokens are counted at the same time, at most."""
 MEMORY = 200
 """Jobs that are over and can still be followed from their first event."""
 
@@ -63,10 +74,17 @@ class Engine:
         self.flying: dict[str, tuple[Live, int]] = {}
         """Pictures that the worker has, by id."""
         self.retried: set[str] = set()
+        self.questions: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        """Texts whose tokens the worker counts, by id."""
         self.counts = {"pictures": 0, "failed": 0, "worker_starts": 0, "worker_deaths": 0}
         self.busy_seconds = 0.0
         easel = EaselConfig(
-            device=config.device, precision=config.precision, memory=config.memory, together=config.together
+            device=config.device,
+            precision=config.precision,
+            memory=config.memory,
+            together=config.together,
+            side=config.limits.side,
+            pixels=config.limits.pixels,
         )
         self.hand = Hand(easel, self._heard, self._died)
         self._wake = asyncio.Event()
@@ -109,6 +127,29 @@ class Engine:
         self._wake.set()
         return live
 
+    async def count_tokens(self, model: str, text: str) -> dict[str, Any]:
+        """Return how many tokens a prompt is to a model, as its tokenizer says.
+
+        Raises:
+            UserError: There is no such model, or the prompt is not understood.
+            RunFailed: The process that knows it ended.
+        """
+        checks.limit("text (characters)", len(text), self.config.limits.prompt)
+        checks.limit("texts that are being counted", len(self.questions), COUNTED)
+        found = self.catalogue.find("model", model)
+        question = new_id()
+        self.questions[question] = asyncio.get_running_loop().create_future()
+        asked = {"id": question, "base": found.path, "name": found.name, "text": text}
+        try:
+            await self.hand.send({"do": "count", "question": asked})
+            event = await self.questions[question]
+        finally:
+            del self.questions[question]
+        if event["event"] == "failed":
+            kind = ConfigError if event["type"] in ("ConfigError", "ModelError") else RunFailed
+            raise kind(event["message"])
+        return {name: event[name] for name in ("tokens", "chunks", "limit", "unread")}
+
     def position(self, job: str) -> int | None:
         """Return how many jobs go before this one; None when it is not waiting."""
         order = self.line.order()
@@ -144,18 +185,8 @@ class Engine:
 
     def _check(self, planned: list[Planned]) -> None:
         """Refuse what is beyond a limit, and what no sampler could draw."""
-        limits = self.config.limits
-        _limit("pictures", len(planned), limits.pictures)
+        checks.check(planned, self.config.limits)
         for each in planned:
-            _limit("steps", each.steps, limits.steps)
-            _limit("guidance_scale", each.guidance_scale, limits.guidance)
-            _limit("width", each.width or 0, limits.side)
-            _limit("height", each.height or 0, limits.side)
-            _limit("width x height", (each.width or 0) * (each.height or 0), limits.pixels)
-            _limit("prompt (characters)", len(each.prompt), limits.prompt)
-            _limit("negative_prompt (characters)", len(each.negative_prompt), limits.prompt)
-            _limit("adapters", len(each.adapters), limits.adapters)
-            samplers.resolve(each.sampler)
             for picture in (each.init, each.mask):
                 if picture is not None and self.store.picture(picture) is None:
                     message = f"init: there is no picture {picture[:40]!r}; send it with POST /api/v1/images"
@@ -201,6 +232,7 @@ class Engine:
             "sampler",
             "strength",
             "clip_skip",
+            *FEATURES,
         )
         files = {
             name: str(self.store.path(value))
@@ -208,6 +240,7 @@ class Engine:
             if (value := getattr(planned, name)) is not None
         }
         draw = {name: getattr(planned, name) for name in names} | {"prompt": words.strip(), "grammar": True}
+        draw["hires"] = None if planned.hires is None else planned.hires.model_dump()
         return {
             "id": picture,
             "base": model.path,
@@ -228,6 +261,9 @@ class Engine:
             for live in {id(owner): owner for each in event["pictures"] for owner, _ in [self.flying[each]]}.values():
                 live.notes.append("Memory ran out; drawn again one picture at a time.")
                 live.tell("note", message=live.notes[-1])
+        elif event["id"] in self.questions:
+            if kind in ("counted", "failed") and not self.questions[event["id"]].done():
+                self.questions[event["id"]].set_result(event)
         elif event["id"] in self.flying:
             live, place = self.flying[event["id"]]
             getattr(self, f"_on_{kind}")(live, place, event)
@@ -285,6 +321,9 @@ class Engine:
     def _died(self, how: str) -> None:
         """Try what the worker had once more, each picture by itself; who was there twice has failed."""
         self.counts["worker_deaths"] += 1
+        for question in self.questions.values():
+            if not question.done():
+                question.set_result({"event": "failed", "type": "worker_died", "message": f"The worker ended: {how}."})
         flying = dict(self.flying)
         again = []
         for picture, (live, place) in flying.items():
@@ -310,12 +349,6 @@ class Engine:
         over = [job for job, live in self.live.items() if live.over.is_set()]
         for job in over[: max(0, len(over) - MEMORY)]:
             del self.live[job]
-
-
-def _limit(what: str, value: float, most: float) -> None:
-    if value > most:
-        message = f"{what}: {value:g} is more than the limit of this server, {most:g}"
-        raise ConfigError(message)
 
 
 def _with_tags(infotext: str, prompt: str) -> str:

@@ -12,12 +12,13 @@ import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, Request
+from pydantic import ValidationError
 
 from brushwork import infotext, samplers
 from brushwork.errors import ConfigError, RunFailed
 from brushwork.serve import wire
 from brushwork.serve.a1111 import extras
-from brushwork.serve.a1111.options import Options
+from brushwork.serve.a1111.options import NOISE, Options
 from brushwork.serve.a1111.requests import Generation, ImageRequest, TextRequest
 from brushwork.serve.faces.native import client_of
 from brushwork.serve.jobs import AdapterAsked, ImageToImage, TextToImage
@@ -65,7 +66,15 @@ class Face:
         model = self.options.find(str(chosen)) if chosen else self.options.model(client)
         words = self.styles.apply(asked.prompt, asked.negative_prompt, asked.styles or [])
         asked = asked.model_copy(update={"prompt": words[0], "negative_prompt": words[1]})
-        live = self.engine.submit(self._job(asked, model, self._clip_skip(override, client)), client)
+        noise = override.get(NOISE)
+        times = self.options.noise_multiplier(client) if noise is None else float(noise)
+        try:
+            job = self._job(asked, model, self._clip_skip(override, client), times)
+        except ValidationError as error:
+            first = error.errors()[0]
+            message = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            raise ConfigError(message) from None
+        live = self.engine.submit(job, client)
         self.newest[client] = live
         while not live.over.is_set():
             try:
@@ -83,7 +92,9 @@ class Face:
     def _clip_skip(self, override: dict[str, Any], client: str) -> int:
         return int(override.get("CLIP_stop_at_last_layers") or self.options.clip_skip(client))
 
-    def _job(self, asked: Generation, model: str, clip_skip: int) -> TextToImage | ImageToImage:
+    def _job(
+        self, asked: Generation, model: str, clip_skip: int, noise_multiplier: float
+    ) -> TextToImage | ImageToImage:
         """Return the job that a request comes to."""
         given: dict[str, Any] = {
             "model": model,
@@ -97,20 +108,27 @@ class Face:
             "height": asked.height,
             "sampler": asked.sampler(),
             "clip_skip": clip_skip,
+            "variation_seed": max(-1, asked.subseed),
+            "variation_strength": max(0.0, asked.subseed_strength),
+            "tiling": bool(asked.tiling),
             "adapters": [AdapterAsked(name=str(each["path"]), weight=each.get("multiplier", 1)) for each in asked.lora],
         }
         if not isinstance(asked, ImageRequest):
-            return TextToImage(**given)
+            return TextToImage(**given, hires=asked.hires() if isinstance(asked, TextRequest) else None)
         if not asked.init_images:
             message = "init_images: img2img needs one picture"
             raise ConfigError(message)
         most = self.engine.config.limits.upload_pixels
         start = wire.picture_of(asked.init_images[0], most, "init_images")
-        ids = {"init": wire.keep(self.engine, _resized(start, asked))}
+        partly = asked.mask is not None and asked.inpaint_full_res  # then the whole picture keeps its size
+        ids = {"init": wire.keep(self.engine, start if partly else _resized(start, asked))}
         if asked.mask is not None:
             mask = wire.picture_of(asked.mask, most, "mask").convert("L")
-            mask = _resized(_inverted(mask) if asked.inpainting_mask_invert else mask, asked)
-            ids["mask"] = wire.keep(self.engine, _blurred(mask, asked))
+            mask = _inverted(mask) if asked.inpainting_mask_invert else mask
+            ids["mask"] = wire.keep(self.engine, mask.resize(start.size) if partly else _resized(mask, asked))
+        if asked.initial_noise_multiplier is not None:
+            noise_multiplier = asked.initial_noise_multiplier
+        given |= {"noise_multiplier": noise_multiplier, **asked.inpainting()}
         strength = 0.75 if asked.denoising_strength is None else asked.denoising_strength
         return ImageToImage(**given, **ids, kind="inpaint" if asked.mask else "img2img", strength=strength)
 
@@ -143,16 +161,6 @@ def _resized(image: Any, asked: ImageRequest) -> Any:
     return filled
 
 
-def _blurred(mask: Any, asked: ImageRequest) -> Any:
-    """Soften a mask's edge; what is at least half white is drawn anew."""
-    from PIL import ImageFilter
-
-    radius = (
-        (asked.mask_blur, asked.mask_blur) if asked.mask_blur is not None else (asked.mask_blur_x, asked.mask_blur_y)
-    )
-    return mask.filter(ImageFilter.GaussianBlur(radius)) if any(radius) else mask
-
-
 def _inverted(mask: Any) -> Any:
     from PIL import ImageOps
 
@@ -165,6 +173,7 @@ def _info(asked: Generation, row: JobRow) -> dict[str, Any]:
     texts = [each.infotext or "" for each in drawn]
     fields = infotext.parse(texts[0]).fields if texts else {}
     seeds = [each.planned["seed"] for each in drawn] or [asked.seed]
+    subseeds = [each.planned["variation_seed"] for each in drawn] or [asked.subseed]
     prompts = [each.planned["prompt"] for each in drawn] or [asked.prompt]
     return {
         "prompt": asked.prompt,
@@ -173,8 +182,8 @@ def _info(asked: Generation, row: JobRow) -> dict[str, Any]:
         "all_negative_prompts": [asked.negative_prompt] * len(prompts),
         "seed": seeds[0],
         "all_seeds": seeds,
-        "subseed": asked.subseed,
-        "all_subseeds": [asked.subseed] * len(seeds),
+        "subseed": subseeds[0],
+        "all_subseeds": subseeds,
         "subseed_strength": asked.subseed_strength,
         "width": asked.width or int(fields.get("Size", "0x0").partition("x")[0]),
         "height": asked.height or int(fields.get("Size", "0x0").partition("x")[2]),
@@ -340,6 +349,11 @@ def _networks(router: APIRouter, face: Face) -> None:
         empty = {"model_name": None, "model_path": None, "model_url": None, "scale": 4}
         return [{"name": name, **empty} for name in UPSCALERS]
 
+    @router.get("/latent-upscale-modes")
+    async def latent_upscale_modes() -> list[dict[str, str]]:
+        """Return how a second pass can enlarge latents."""
+        return [{"name": "Latent"}]
+
     @router.get("/prompt-styles")
     async def prompt_styles() -> list[dict[str, str]]:
         """Return the styles of ``styles.csv`` in the server's data folder."""
@@ -348,7 +362,6 @@ def _networks(router: APIRouter, face: Face) -> None:
 
 def _empty(router: APIRouter, face: Face) -> None:
     @router.get("/sd-vae")
-    @router.get("/latent-upscale-modes")
     @router.get("/script-info")
     @router.get("/hypernetworks")
     @router.get("/face-restorers")
