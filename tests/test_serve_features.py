@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import numpy as np
 import pytest
 import webuiapi
@@ -16,11 +16,13 @@ from tiny import make_tiny_sd
 from brushwork import families, generate
 from brushwork.hires import Hires
 from brushwork.infotext import read_bytes
+from brushwork.serve.easel import Easel, EaselConfig, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import httpx
     from served import Server
 
 QUICK: dict[str, Any] = {"prompt": "a dog", "steps": 3, "seed": 5, "guidance_scale": 4, "width": 32, "height": 32}
@@ -35,6 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     parts = DiffusionPipeline.from_pretrained(make_tiny_sd(root / "sd", time_cond_proj_dim=8)).components
     parts |= {"scheduler": LCMScheduler.from_config(parts["scheduler"].config), "requires_safety_checker": False}
     LatentConsistencyModelPipeline(**parts).save_pretrained(root / "models" / "lcm")
+    other_vae(root / "models" / "other")
     with serving(root, "--models", str(root / "models")) as running:
         yield running
 
@@ -42,6 +45,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def web(server: Server) -> webuiapi.WebUIApi:
     return webuiapi.WebUIApi(host="127.0.0.1", port=int(server.url.rstrip("/").rsplit(":", 1)[1]))
+
+
+def other_vae(folder: Path) -> None:
+    """Write mini's VAE with a darker last layer."""
+    vae: Any = copy.deepcopy(families.load("mini").vae)
+    vae.decoder.conv_out.bias.data -= 0.5
+    vae.save_pretrained(folder)
 
 
 def pixels(image: Image.Image) -> np.ndarray[Any, Any]:
@@ -114,9 +124,15 @@ def test_what_is_too_much_is_refused_at_once(server: Server, more: dict[str, Any
     assert said in answer.json()["error"]["message"]
 
 
-def test_the_size_that_only_the_worker_knows_is_limited_too(server: Server) -> None:
-    job = server.draw(kind="txt2img", prompt="a dog", steps=1, width=512, hires={"scale": 8})
-    assert (job["state"], "hires.width: 4096 is more than the limit" in job["error"]["message"]) == ("failed", True)
+def test_the_size_that_only_the_worker_knows_is_limited_too(tmp_path: Path) -> None:
+    """Without a width it is the model's own, 64 pixels for mini, times the scale."""
+    told: list[dict[str, Any]] = []
+    easel = Easel(EaselConfig(device="cpu", side=100), told.append)
+    draw = {"prompt": "a dog", "hires": {"scale": 2}}
+    easel.ask(Request(id="p1", base="mini", draw=draw, out=str(tmp_path / "p1.png")))
+    assert not easel.turn()
+    assert (told[-1]["event"], told[-1]["id"]) == ("failed", "p1")
+    assert told[-1]["message"] == "hires.width: 128 is more than the limit of this server, 100"
 
 
 def test_tokens_are_counted_as_the_model_reads_them(server: Server) -> None:
@@ -167,6 +183,22 @@ def test_webuiapi_asks_for_a_second_pass_a_variation_and_tiling(web: webuiapi.We
     expected = next(generate.draw(families.load("mini"), [request]))
     assert np.abs(pixels(drawn.images[0]) - pixels(expected.image)).max() <= 1
     assert "Hires upscale: 2, " in drawn.info["infotexts"][0]
+
+
+def test_another_vae_is_drawn_with_and_named(web: webuiapi.WebUIApi, server: Server) -> None:
+    with server.client() as client:
+        assert [each["name"] for each in client.get("/api/v1/vaes").json()] == ["other"]
+    assert [each["model_name"] for each in web.get_sd_vae()] == ["other"]
+    own, other = (
+        web.txt2img(**WEB, sampler_name="Euler", override_settings=override) for override in ({}, {"sd_vae": "other"})
+    )
+    assert pixels(other.image).mean() < pixels(own.image).mean() - 20
+    assert "VAE: other" in other.info["infotexts"][0]
+    assert "VAE" not in own.info["infotexts"][0]
+    (data,) = pictures(server, server.draw(kind="txt2img", vae="other", sampler="Euler", **QUICK))
+    assert (opened(data) == pixels(other.image)).all()
+    with pytest.raises(RuntimeError, match="Did you mean other"):
+        web.txt2img(**WEB, override_settings={"sd_vae": "uther"})
 
 
 def test_webuiapi_inpaints_only_the_masked_part_with_its_own_defaults(web: webuiapi.WebUIApi) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from brushwork.adapters import Adapter
     from brushwork.hires import Hires
+    from brushwork.vaes import Used
     from brushwork.values import Family
 
 SEEDS = 1 << 63
@@ -278,7 +279,9 @@ def _warn_of_unread(family: Family, requests: Sequence[Request]) -> None:
             progress.note(f"warning: the prompt {text[:40]!r}... is too long for this model; not read: {unread!r}")
 
 
-def facts_of(family: Family, label: str, model_hash: str, adapters: Sequence[Adapter]) -> dict[str, Any]:
+def facts_of(
+    family: Family, label: str, model_hash: str, adapters: Sequence[Adapter], vae: Used | None = None
+) -> dict[str, Any]:
     """Return what the pictures of one call have in common."""
     parameter = next(family.denoiser.parameters())
     return {
@@ -290,6 +293,7 @@ def facts_of(family: Family, label: str, model_hash: str, adapters: Sequence[Ada
         "model_hash": model_hash,
         "family": family.name,
         "base_fingerprint": family.fingerprint,
+        **({"vae": vae.name, "vae_hash": vae.hash} if vae is not None else {}),
         "adapters": [
             {"name": each.name, "weight": each.weight, "hash": each.hash, "kind": each.kind} for each in adapters
         ],
@@ -325,6 +329,8 @@ def _infotext(request: Request, sampler: samplers.Sampler, facts: dict[str, Any]
         "Size": f"{request.width}x{request.height}",
         "Model hash": facts["model_hash"],
         "Model": facts["model"],
+        "VAE hash": facts.get("vae_hash", ""),
+        "VAE": facts.get("vae", ""),
         **_extras(request),
         "Clip skip": "" if request.clip_skip == 1 else request.clip_skip,
         "RNG": "CPU",

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from brushwork.generate import Request
 
 Content = Literal["original", "fill", "latent noise", "latent nothing"]
-CONTENTS = ("original", "fill", "latent noise", "latent nothing")
-"""What lies under a mask before it is drawn, in A1111's order."""
+CONTENTS: tuple[Content, ...] = ("fill", "original", "latent noise", "latent nothing")
+"""What lies under a mask before it is drawn, in the order of A1111's numbers."""
 Box = tuple[int, int, int, int]
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brushwork import generate, infotext, models
+from brushwork import generate, infotext, models, vaes
 from brushwork.errors import BrushworkError, ModelError
 from brushwork.hires import Hires
 from brushwork.serve import checks, previews, tokens
@@ -58,6 +58,7 @@ class Request(Settings):
     id: str
     base: str
     adapters: tuple[tuple[str, float], ...] = ()
+    vae: str | None = None
     name: str = ""
     draw: dict[str, Any]
     init: str | None = None
@@ -69,7 +70,7 @@ class Request(Settings):
     @property
     def key(self) -> tuple[Any, ...]:
         """What must be equal for two pictures to be of one loaded model."""
-        return (self.base, self.adapters)
+        return (self.base, self.adapters, self.vae)
 
 
 class Question(Settings):
@@ -257,11 +258,12 @@ class Easel:
             asked.name or asked.base, asked.base, tuple(models.AdapterSpec(*each) for each in asked.adapters)
         )
         model = models.open_model(spec, dtype=self._dtype(), device=self.config.device)
+        used = None if asked.vae is None else vaes.put(model.family, Path(asked.vae))
         size = _bytes(model)
         while self.warm and sum(each.size for each in self.warm.values()) + size > self.config.memory * 2**30:
             self.warm.popitem(last=False)
             gc.collect()
-        facts = generate.facts_of(model.family, asked.name or model.name, model.hash, model.adapters)
+        facts = generate.facts_of(model.family, asked.name or model.name, model.hash, model.adapters, used)
         by_itself = getattr(model.family, "draw", None) is not None
         self.warm[asked.key] = _Warm(model, facts, None if by_itself else previews.fit(model.family), size)
         return self.warm[asked.key]

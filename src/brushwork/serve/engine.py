@@ -181,7 +181,8 @@ class Engine:
             by_name[self.catalogue.find("adapter", network.name).name] = network.weight
         adapters = tuple(AdapterAsked(name=name, weight=weight) for name, weight in by_name.items())
         model = self.catalogue.find("model", planned.model).name
-        return planned.model_copy(update={"model": model, "adapters": adapters})
+        vae = planned.vae and self.catalogue.find("vae", planned.vae).name
+        return planned.model_copy(update={"model": model, "adapters": adapters, "vae": vae})
 
     def _check(self, planned: list[Planned]) -> None:
         """Refuse what is beyond a limit, and what no sampler could draw."""
@@ -213,10 +214,12 @@ class Engine:
         try:
             model = self.catalogue.find("model", planned.model)
             adapters = [(self.catalogue.find("adapter", each.name), each.weight) for each in planned.adapters]
+            vae = self.catalogue.find("vae", planned.vae).path if planned.vae else None
         except BrushworkError as error:  # it was there when the job was accepted
             self._fail(live, type(error).__name__, str(error))
             return
-        await self.hand.send({"do": "draw", "picture": self._told(picture, planned, model, adapters, alone=alone)})
+        told = self._told(picture, planned, model, adapters, alone=alone) | {"vae": vae}
+        await self.hand.send({"do": "draw", "picture": told})
 
     def _told(
         self, picture: str, planned: Planned, model: Entry, adapters: list[tuple[Entry, float]], *, alone: bool

@@ -80,6 +80,7 @@ class Planned(Settings):
     only_masked_padding: int | None = None
     tiling: bool = False
     hires: HiresAsked | None = None
+    vae: str | None = None
     label: str = ""
     """What tells it from the others of its job."""
 
@@ -113,6 +114,7 @@ class Drawn(Settings):
     )
     variation_strength: float = Field(0.0, ge=0, le=1, description="How far it is turned.")
     tiling: bool = Field(default=False, description="Whether the picture repeats without a seam (bases with a UNet).")
+    vae: str | None = Field(None, description="A name of GET /api/v1/vaes; null: the model's own.")
     hires: HiresAsked | None = Field(None, description="A second, larger pass (txt2img, compare and grid).")
 
     def one(self, seed: int, **changes: Any) -> Planned:

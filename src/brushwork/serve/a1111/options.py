@@ -12,12 +12,15 @@ from brushwork.errors import ConfigError
 if TYPE_CHECKING:
     from brushwork.serve.engine import Engine
 
-FIXED: dict[str, Any] = {"samples_format": "png", "sd_vae": "Automatic"}
+FIXED: dict[str, Any] = {"samples_format": "png"}
 """Options with one value that we can honour."""
 PLAIN: dict[str, Any] = {"inpainting_mask_weight": 1.0}
 """Options whose other values change the picture in a way that this server cannot."""
 NOISE = "initial_noise_multiplier"
 MOST_NOISE = 1.5
+SUFFIX = ".safetensors"
+OWN_VAE = (None, "", "Automatic", "None")
+"""Each means the model's own."""
 
 
 class Options:
@@ -28,6 +31,7 @@ class Options:
         self._chosen: dict[str, str] = {}
         self._clip_skip: dict[str, int] = {}
         self._noise: dict[str, float] = {}
+        self._vae: dict[str, str] = {}
 
     def model(self, client: str) -> str:
         """Return the name of the model that a client draws with."""
@@ -41,6 +45,7 @@ class Options:
         return {"sd_model_checkpoint": entry.title, "sd_checkpoint_hash": entry.sha256 or "", **FIXED, **PLAIN} | {
             "CLIP_stop_at_last_layers": self.clip_skip(client),
             NOISE: self.noise_multiplier(client),
+            "sd_vae": self._vae.get(client, "Automatic"),
         }
 
     def set(self, client: str, given: dict[str, Any]) -> None:
@@ -54,12 +59,23 @@ class Options:
             self._chosen[client] = self.find(str(given["sd_model_checkpoint"]))
         if given.get("CLIP_stop_at_last_layers"):
             self._clip_skip[client] = int(given["CLIP_stop_at_last_layers"])
+        if given.get("sd_vae"):
+            self._vae[client] = str(given["sd_vae"])
         if given.get(NOISE) is not None:
             self._noise[client] = float(given[NOISE])
 
     def clip_skip(self, client: str) -> int:
         """Return the layer of the text encoder at which a client's prompts end."""
         return self._clip_skip.get(client, 1)
+
+    def vae(self, client: str, given: dict[str, Any]) -> str | None:
+        """Return the name of the VAE that is given, or else the client's; None: the model's own.
+
+        Raises:
+            ModelError: There is no such VAE.
+        """
+        name = given["sd_vae"] if given.get("sd_vae") else self._vae.get(client, "")
+        return None if name in OWN_VAE else self.engine.catalogue.find("vae", str(name).removesuffix(SUFFIX)).name
 
     def noise_multiplier(self, client: str) -> float:
         """Return what the initial noise of a client's img2img is multiplied by."""
@@ -75,9 +91,7 @@ class Options:
         if times is not None and not (isinstance(times, int | float) and 0 <= times <= MOST_NOISE):
             message = f"{NOISE}: {times!r} is not a number from 0 to {MOST_NOISE}"
             raise ConfigError(message)
-        if given.get("sd_vae") not in (None, "", "Automatic", "None"):
-            message = "sd_vae: this server draws with each model's own; set Automatic"
-            raise ConfigError(message)
+        self.vae("", given)
 
     def find(self, title: str) -> str:
         """Return the name of a model from its title, its name or the start of its hash."""

@@ -68,8 +68,13 @@ class Face:
         asked = asked.model_copy(update={"prompt": words[0], "negative_prompt": words[1]})
         noise = override.get(NOISE)
         times = self.options.noise_multiplier(client) if noise is None else float(noise)
+        more = {
+            "model": model,
+            "clip_skip": self._clip_skip(override, client),
+            "vae": self.options.vae(client, override),
+        }
         try:
-            job = self._job(asked, model, self._clip_skip(override, client), times)
+            job = self._job(asked, more, times)
         except ValidationError as error:
             first = error.errors()[0]
             message = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
@@ -92,12 +97,10 @@ class Face:
     def _clip_skip(self, override: dict[str, Any], client: str) -> int:
         return int(override.get("CLIP_stop_at_last_layers") or self.options.clip_skip(client))
 
-    def _job(
-        self, asked: Generation, model: str, clip_skip: int, noise_multiplier: float
-    ) -> TextToImage | ImageToImage:
+    def _job(self, asked: Generation, more: dict[str, Any], noise_multiplier: float) -> TextToImage | ImageToImage:
         """Return the job that a request comes to."""
         given: dict[str, Any] = {
-            "model": model,
+            **more,
             "prompt": asked.prompt,
             "negative_prompt": asked.negative_prompt if asked.cfg_scale not in (0, 1) else "",
             "seed": max(-1, asked.seed),
@@ -107,7 +110,6 @@ class Face:
             "width": asked.width,
             "height": asked.height,
             "sampler": asked.sampler(),
-            "clip_skip": clip_skip,
             "variation_seed": max(-1, asked.subseed),
             "variation_strength": max(0.0, asked.subseed_strength),
             "tiling": bool(asked.tiling),
@@ -195,8 +197,8 @@ def _info(asked: Generation, row: JobRow) -> dict[str, Any]:
         "face_restoration_model": None,
         "sd_model_name": fields.get("Model", ""),
         "sd_model_hash": fields.get("Model hash", ""),
-        "sd_vae_name": None,
-        "sd_vae_hash": None,
+        "sd_vae_name": fields.get("VAE"),
+        "sd_vae_hash": fields.get("VAE hash"),
         "seed_resize_from_w": -1,
         "seed_resize_from_h": -1,
         "denoising_strength": asked.denoising_strength,
@@ -323,6 +325,11 @@ def _lists(router: APIRouter, face: Face) -> None:
 def _networks(router: APIRouter, face: Face) -> None:
     catalogue = face.engine.catalogue
 
+    @router.get("/sd-vae")
+    async def sd_vae() -> list[dict[str, str]]:
+        """Return the VAEs that can take the place of a model's own."""
+        return [{"model_name": each.name, "filename": each.name} for each in catalogue.all("vae")]
+
     @router.get("/loras")
     async def loras() -> list[dict[str, Any]]:
         """Return the adapters."""
@@ -361,7 +368,6 @@ def _networks(router: APIRouter, face: Face) -> None:
 
 
 def _empty(router: APIRouter, face: Face) -> None:
-    @router.get("/sd-vae")
     @router.get("/script-info")
     @router.get("/hypernetworks")
     @router.get("/face-restorers")

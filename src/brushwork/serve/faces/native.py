@@ -172,11 +172,16 @@ def _catalogue(router: APIRouter, engine: Engine) -> None:
         """Return the embeddings."""
         return [{"name": each.name, "detail": each.detail} for each in engine.catalogue.all("embedding")]
 
+    @router.get("/api/v1/vaes", tags=["catalogue"])
+    async def vaes() -> list[dict[str, Any]]:
+        """Return the VAEs that a job can name instead of its model's own."""
+        return [{"name": each.name, "detail": each.detail} for each in engine.catalogue.all("vae")]
+
     @router.post("/api/v1/catalogue/refresh", tags=["catalogue"])
     async def refresh() -> dict[str, int]:
         """Look for models and adapters again."""
         await asyncio.to_thread(engine.catalogue.refresh)
-        return {kind: len(engine.catalogue.all(kind)) for kind in ("model", "adapter", "embedding")}
+        return {kind: len(engine.catalogue.all(kind)) for kind in ("model", "adapter", "embedding", "vae")}
 
     @router.get("/api/v1/samplers", tags=["catalogue"])
     async def all_samplers() -> dict[str, Any]:
