@@ -184,6 +184,10 @@ def test_a_blurred_mask_mixes_at_its_edge(family: Family) -> None:
     assert (hard[:, 16:] == original[:, 16:]).all()
     assert (soft[:, 16:18] != original[:, 16:18]).any()
     assert (soft[:, 26:] == original[:, 26:]).all()
+    line = box_mask((32, 32), (8, 0, 9, 32))
+    drawing = Drawing(family, generate.fitted(family, ask(init=start, mask=line, mask_blur=4)))
+    assert drawing.start.kept is not None
+    assert drawing.start.kept.drawn[0, 0].any(0).tolist() == [False, False, True, False, False, False, False, False]
 
 
 # Hires fix.

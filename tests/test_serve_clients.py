@@ -140,12 +140,17 @@ def test_what_cannot_be_done_is_refused_and_nothing_else_is_drawn(
 
 def test_openai_generate_with_the_seed_in_extra_fields(client: openai.OpenAI) -> None:
     answer = client.images.generate(
-        model="mini", prompt="a dog", size="64x64", n=2, extra_body={"seed": 7, "num_inference_steps": 3}
+        model="mini",
+        prompt="a dog",
+        size="64x64",
+        n=2,
+        extra_body={"seed": 7, "num_inference_steps": 3, "clip_skip": 2},
     )
     assert len(answer.data or []) == 2
     data = [base64.b64decode(each.b64_json or "") for each in answer.data or []]
     assert [(each.model_extra or {})["seed"] for each in answer.data or []] == [7, 8]
     assert read_bytes(data[0]).fields["Steps"] == "3"
+    assert read_bytes(data[0]).fields["Clip skip"] == "2"
     jpeg = client.images.generate(
         prompt="a dog", size="64x64", output_format="jpeg", extra_body={"num_inference_steps": 1}
     )

@@ -62,4 +62,4 @@ def test_tokens_a_second_pass_and_a_painted_mask(tmp_path: Path) -> None:
         with server.client() as client:
             job = client.get("/api/v1/jobs").json()[0]
         assert job["kind"] == "inpaint"
-        assert "Mask blur: 4, Masked content: original" in server.wait(job["id"])["pictures"][0]["infotext"]
+        assert "Mask blur: 1, Masked content: original" in server.wait(job["id"])["pictures"][0]["infotext"]

@@ -3,8 +3,8 @@
     view = look(request)                            # the part of the picture that is drawn, at the asked size
     view.paste(drawn)                               # the whole picture again
 
-White is drawn anew. The softened mask (``mask_blur``) mixes the drawn pixels with the original's; where it is at least
-half white the latents are drawn.
+White is drawn anew. The softened mask (``mask_blur``) mixes the drawn pixels with the original's; latents are drawn
+where the mask is white, softened or not.
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ def look(request: Request) -> View:
     mask = request.mask.convert("L")
     if request.only_masked_padding is None:
         original, soft, box = _fit(init, size), _soft(_fit(mask, size), request.mask_blur), None
-        picture, binary = original, _binary(soft)
+        picture, binary = original, _drawn(_fit(mask, size), soft)
     else:
         original, soft = init, _soft(mask, request.mask_blur)
         box = region(soft, request.only_masked_padding, size)
-        picture, binary = _part(init, box, size), _binary(_part(soft, box, size))
+        picture, binary = _part(init, box, size), _binary(_part(_drawn(mask, soft), box, size))
     if request.masked_content == "fill":
         picture = fill(picture, binary)
     return View(picture, binary, original, soft, box)
@@ -169,6 +169,13 @@ def _soft(mask: PIL.Image.Image, blur: float) -> PIL.Image.Image:
     from PIL import ImageFilter
 
     return _binary(mask).filter(ImageFilter.GaussianBlur(blur)) if blur else _binary(mask)
+
+
+def _drawn(mask: PIL.Image.Image, soft: PIL.Image.Image) -> PIL.Image.Image:
+    """Return where latents are drawn: a thin line that blur makes grey is still one."""
+    from PIL import ImageChops
+
+    return ImageChops.lighter(_binary(mask), _binary(soft))
 
 
 def _binary(mask: PIL.Image.Image) -> PIL.Image.Image:

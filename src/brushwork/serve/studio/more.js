@@ -127,6 +127,7 @@ export function masked() {
       if (!given) { painted = false; return; }
       canvas.width = given.width;
       canvas.height = given.height;
+      blur.value = Math.round(given.width / 128);  // 4 at 512 pixels
       canvas.style.backgroundImage = `url(/api/v1/images/${given.id})`;
       painted = false;
     },
