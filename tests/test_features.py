@@ -222,6 +222,26 @@ def test_hires_in_latents_is_what_diffusers_pipelines_draw(family: Family) -> No
     assert np.abs(ours - (theirs * 255).round()).max() <= LAST_BITS
 
 
+@pytest.mark.parametrize("name", ["flux", "sd3"])
+def test_flow_models_have_a_second_pass_and_masks_too(name: str, tmp_path: Path) -> None:
+    family = families.load(str(make(name, tmp_path / name)))
+    asked = {"sampler": "Euler", "guidance_scale": 2, "variation_seed": 4, "variation_strength": 0.5}
+    side = 4 * family.size_multiple
+    first = next(generate.draw(family, [ask(**asked, width=side, height=side)])).image
+    large = first.resize((2 * side, 2 * side), Image.Resampling.NEAREST)
+    second = ask(**asked, init=large, width=2 * side, height=2 * side, strength=0.5)
+    hires = Hires(scale=2, upscaler="Nearest", strength=0.5)
+    ours = drawn(family, ask(**asked, width=side, height=side, hires=hires))
+    assert np.abs(ours - drawn(family, second)).max() <= LAST_BITS
+    latent = drawn(family, ask(**asked, width=side, height=side, hires=Hires(scale=2, strength=0.5)))
+    assert latent.shape == ours.shape
+    assert (latent != ours).any()
+    mask = box_mask(large.size, (0, 0, side, side))
+    inside = ask(**asked, init=large, mask=mask, masked_content="fill", only_masked_padding=0, width=side, height=side)
+    kept = np.asarray(mask) == 0
+    assert (drawn(family, inside)[kept] == np.asarray(large, int)[kept]).all()
+
+
 def test_both_passes_are_counted_and_mix_with_other_pictures(family: Family) -> None:
     requests = [generate.fitted(family, each) for each in (ask(hires=Hires(scale=2)), ask(seed=4), ask(tiling=True))]
     drawings = [Drawing(family, each) for each in requests]

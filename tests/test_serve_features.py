@@ -201,6 +201,16 @@ def test_another_vae_is_drawn_with_and_named(web: webuiapi.WebUIApi, server: Ser
         web.txt2img(**WEB, override_settings={"sd_vae": "uther"})
 
 
+def test_a_grid_of_vaes_and_layers(server: Server) -> None:
+    axes = [{"name": "vae", "values": ["other"]}, {"name": "clip_skip", "values": [1, 2]}]
+    job = server.draw(kind="grid", axes=axes, **QUICK)
+    assert [each["label"] for each in job["pictures"]] == ["clip_skip 1, vae other", "clip_skip 2, vae other"]
+    first, second = pictures(server, job)
+    assert read_bytes(second).fields["Clip skip"] == "2"
+    assert read_bytes(first).fields["VAE"] == "other"
+    assert (opened(first) != opened(second)).any()
+
+
 def test_webuiapi_inpaints_only_the_masked_part_with_its_own_defaults(web: webuiapi.WebUIApi) -> None:
     start, mask = Image.new("RGB", (80, 48), "red"), Image.new("L", (80, 48), 0)
     mask.paste(255, (30, 10, 46, 26))

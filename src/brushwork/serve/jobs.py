@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from brushwork import inpaint
 from brushwork.errors import ConfigError
@@ -118,11 +118,20 @@ class Drawn(Settings):
     hires: HiresAsked | None = Field(None, description="A second, larger pass (txt2img, compare and grid).")
 
     def one(self, seed: int, **changes: Any) -> Planned:
-        """Return the picture at a seed."""
+        """Return the picture at a seed.
+
+        Raises:
+            ConfigError: A change (of an axis) is none that a picture can have.
+        """
         given = {name: getattr(self, name) for name in Planned.model_fields if hasattr(self, name)}
         usual = {"steps": 20, "guidance_scale": 7.0, "sampler": "DPM++ 2M"}
         given |= {name: value for name, value in usual.items() if given[name] is None}
-        return Planned(**{**given, "seed": seed, **changes})
+        try:
+            return Planned(**{**given, "seed": seed, **changes})
+        except ValidationError as error:
+            first = error.errors()[0]
+            message = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            raise ConfigError(message) from None
 
     def first_seed(self, random_seed: Callable[[], int]) -> int:
         """Return the seed of the first picture."""
@@ -202,13 +211,12 @@ class Compare(Drawn):
         ]
 
 
-AXES = ("model", "prompt", "seed", "steps", "guidance_scale", "sampler", "size", "adapter_weight")
-
-
 class Axis(Settings):
     """One direction of a grid."""
 
-    name: Literal["model", "prompt", "seed", "steps", "guidance_scale", "sampler", "size", "adapter_weight"]
+    name: Literal[
+        "model", "prompt", "seed", "steps", "guidance_scale", "sampler", "size", "adapter_weight", "clip_skip", "vae",
+    ]  # fmt: skip
     values: tuple[str | float, ...] = Field(min_length=1, max_length=50)
 
     def changes(self, asked: Drawn, value: str | float) -> dict[str, Any]:
@@ -237,7 +245,7 @@ class Axis(Settings):
                 message = f"axes: size: {value!r} is not WIDTHxHEIGHT"
                 raise ConfigError(message)
             return {"width": int(width), "height": int(height)}
-        if self.name in ("seed", "steps"):
+        if self.name in ("seed", "steps", "clip_skip"):
             return {self.name: _whole(self.name, value)}
         if self.name == "guidance_scale":
             return {self.name: _number(value)}
