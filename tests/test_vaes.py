@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from brushwork import families, vaes
 from brushwork.errors import ModelError
+from brushwork.serve.catalogue import Catalogue
+from brushwork.serve.settings import ServeConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,6 +55,19 @@ def test_the_names_of_the_original_code_are_read(tiny_sd: Path, tmp_path: Path) 
     vaes.put(family, whole)
     expected = other(families.load(str(tiny_sd))).state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in family.vae.state_dict().items())
+
+
+def test_the_catalogue_tells_vaes_from_models(tiny_sd: Path, tmp_path: Path) -> None:
+    vae: Any = families.load(str(tiny_sd)).vae
+    vae.save_pretrained(tmp_path / "models" / "folder")
+    save_file(vae.state_dict(), tmp_path / "models" / "single.safetensors")
+    shutil.copytree(tiny_sd, tmp_path / "models" / "whole")
+    (tmp_path / "models" / "config.json").symlink_to(tmp_path / "models" / "nowhere")
+    (tmp_path / "models" / "list").mkdir()
+    (tmp_path / "models" / "list" / "config.json").write_text("[1, 2]")
+    catalogue = Catalogue(ServeConfig(models=(tmp_path / "models",), runs=tmp_path / "runs"))
+    assert sorted(each.name for each in catalogue.all("vae")) == ["folder", "single"]
+    assert [each.name for each in catalogue.all("model")] == ["mini", "whole"]
 
 
 def test_what_does_not_fit_is_refused(tiny_sd: Path, tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def _of_folder(folder: Path) -> Iterator[Entry]:
 
 def _is_vae(config: Path) -> bool:
     """Return whether a diffusers folder's config is that of a VAE."""
-    if config.stat().st_size > CONFIG:
+    if not config.is_file() or config.stat().st_size > CONFIG:
         return False
     try:
         read = json.loads(config.read_bytes())
