@@ -107,8 +107,8 @@ def from_file(
     except (OSError, ValueError, KeyError, TypeError, SingleFileComponentError) as error:
         message = (
             f"base: {described.asked!r} could not be read as a {pipeline}: {str(error).splitlines()[0]}\n"
-            f"A single file holds weights only, often without VAE and text encoders. Name a diffusers folder of the same "
-            f"architecture as base_config, with the weights of what the file lacks; without it configs are fetched."
+            f"A single file holds weights only, often without VAE and text encoders. Name a diffusers folder of the "
+            f"same architecture as base_config, with the weights of what the file lacks."
         )
         raise ModelError(message) from error
     parts = {name: getattr(whole, name, None) for name in classes}

@@ -131,6 +131,10 @@ class TrainConfig(Settings):
     gradient_checkpointing_interval: PositiveInt = Field(
         1, description="Checkpoint every so-manieth block of the denoiser: between the two in memory and time."
     )
+    fused_backward: bool = Field(
+        default=False,
+        description="Update each weight in the backward pass and free its gradient there; for adafactor.",
+    )
     channels_last: bool = Field(default=False, description="Lay convolutions out by pixel; often faster on a GPU.")
     compile: bool = Field(
         default=False, description="torch.compile the denoiser's repeated blocks; not for short runs."

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from brushwork.values import Family
 
 PROMPT, STEPS, SIDE = "a drawing of a cat", 4, 256
-"""Pixels a side at most: what is compared is one model with itself, and a large one takes minutes for a full picture."""
+"""Pixels a side at most: one model is compared with itself, and a large one takes minutes for a full picture."""
 DELTAS = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2}
 """How far a change of the weights may be off, of the largest; a few roundings in each type."""
 PICTURES = {"float32": 2.0, "float16": 16.0, "bfloat16": 64.0}

@@ -174,8 +174,10 @@ def _phases(trainer: Trainer, batch: int, *, checkpointing: bool) -> tuple[tuple
     else:
         unknown = _beside(trainer)
     held = kept(trainer)
-    gradients = sum(each.numel() * each.element_size() for each in trainer.named.values())
-    activations = max(0, step - gradients)
+    sizes = [each.numel() * each.element_size() for each in trainer.named.values()]
+    fused = trainer.config.train.fused_backward
+    gradients = max(sizes) if fused else sum(sizes)
+    activations = step if fused else max(0, step - gradients)
     during = {**before, **held, "gradients": gradients, "activations": activations}
     if trainer.device == "cpu":
         during["kernels' workspace"] = round(WORKSPACE_SHARE * activations) + WORKSPACE
@@ -231,13 +233,15 @@ def kept(trainer: Trainer) -> dict[str, int]:
 
 
 def step_peak(trainer: Trainer, batch: int, *, checkpointing: bool) -> int:
-    """Return the bytes that a forward and backward pass takes at its peak, gradients included."""
+    """Return the bytes that a forward and backward pass takes at its peak, with the gradients that last."""
     import torch
 
     family, config = trainer.family, trainer.config
     pairs = 2 if trainer.data.rejected else 1
     count, mixed = batch * pairs, config.train.mixed_precision != "no"
     trained = list(trainer.named.values())
+    if trainer.config.train.fused_backward:  # gradients go as they come: what leads to the small ones is all that lasts
+        trained = [each for each in trained if each.ndim < 2] or trained  # noqa: PLR2004  (vectors)
     interval = config.train.gradient_checkpointing_interval
     with _checkpointed(family, interval, wanted=checkpointing), _quiet(), rehearsal() as watch, torch.enable_grad():
         text = _conditioning(family, count, grad=bool(trainer.method.trains & {"text_encoder", "embeddings"}))
