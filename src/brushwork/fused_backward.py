@@ -46,7 +46,7 @@ def _kind() -> type[Any]:
                 groups = self.param_groups
                 self.param_groups = [{**groups[place], "params": [parameter]}]
                 try:
-                    self.step()
+                    self.step()  # type: ignore[no-untyped-call]  # torch's
                 finally:
                     self.param_groups = groups
             parameter.grad = None

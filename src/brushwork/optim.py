@@ -166,7 +166,7 @@ def clip_gradients(
     """
     import torch
 
-    if hasattr(optimizer, "norm"):
+    if optimizer is not None and hasattr(optimizer, "norm"):
         return float(optimizer.norm())
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not gradients:

@@ -125,7 +125,7 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     found = gate.judge(looked, config, data, family)
     config, chosen = defaults.resolve(config, defaults.look(family, method, objective, data, config))
     method = config.method.build()  # which may have been given a rank or a rate
-    groups = method.attach(family, config.seed)
+    groups = method.attach(execution.quantized(family, method, config.train, device), config.seed)
     objective_attach = getattr(objective, "attach", None)
     if objective_attach is not None:
         objective_attach(config, family, method)
