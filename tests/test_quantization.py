@@ -73,16 +73,37 @@ def test_training_is_near_that_beside_the_exact_base_and_saves_an_ordinary_adapt
     assert [each.weight for each in opened.adapters] == [1.0]
 
 
+@pytest.mark.parametrize(("kind", "near"), [("8bit", 0.05), ("nf4", 0.5)])
 @pytest.mark.parametrize("name", FLOWS)
-def test_every_transformer_computes_nearly_the_same_in_8_bits(name: str, base: Callable[[str], Path]) -> None:
+def test_every_transformer_computes_nearly_the_same(
+    name: str, kind: Any, near: float, base: Callable[[str], Path]
+) -> None:
     exact, fewer = (families.load(str(base(name))) for _ in range(2))
-    count = quantization.freeze(fewer.denoiser, "8bit", "cpu")
+    count = quantization.freeze(fewer.denoiser, kind, "cpu")
     assert count >= 6
+    weights = {name: each.clone() for name, each in fewer.denoiser.named_parameters()}
     latents = torch.randn(1, exact.latent_channels, *[32 // exact.pixels_per_latent] * 2)
     with torch.no_grad():
         text = exact.encode_text(["a cat"])
         one, other = (each.predict(latents, torch.tensor([500.0]), text) for each in (exact, fewer))
-    assert 0 < float((one - other).norm() / one.norm()) < 0.05
+    assert 0 < float((one - other).norm() / one.norm()) < near
+    assert all(torch.equal(each, weights[name]) for name, each in fewer.denoiser.named_parameters())
+
+
+@pytest.mark.parametrize("kind", ["8bit", "nf4"])
+def test_drawing_between_two_steps_leaves_the_layout_alone(kind: Any) -> None:
+    """Also at widths that are no multiple of what bitsandbytes packs."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Sequential(torch.nn.Linear(96, 32), torch.nn.Linear(32, 72)))
+    given = torch.randn(3, 96)
+    exact = net(given)
+    assert quantization.freeze(net, kind, "cpu") == 2
+    training = net.train()(given)
+    with torch.no_grad():
+        drawing = net.eval()(given)
+    torch.testing.assert_close(drawing, training)
+    torch.testing.assert_close(net.train()(given), training)
+    assert float((exact - training).detach().norm() / exact.detach().norm()) < 0.2
 
 
 @pytest.mark.parametrize(

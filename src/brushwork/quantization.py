@@ -93,6 +93,8 @@ def _replaced(package: ModuleType, layer: nn.Linear, kind: Quantization, device:
         new = package.nn.Linear8bitLt(width, height, has_bias, has_fp16_weights=False)
     else:
         new = package.nn.Linear4bit(width, height, has_bias, compute_dtype=layer.weight.dtype, quant_type=kind)
+        # Else bitsandbytes lays the weights out anew when a CPU first draws, for good and for some shapes only.
+        new.support_avx512bf16_for_cpu = False
     new.load_state_dict({key: each.detach().to("cpu") for key, each in layer.state_dict().items()})
     new.to(device).requires_grad_(requires_grad=False)
     if has_bias:
