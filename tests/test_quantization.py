@@ -98,11 +98,12 @@ def test_drawing_between_two_steps_leaves_the_layout_alone(kind: Any) -> None:
     given = torch.randn(3, 96)
     exact = net(given)
     assert quantization.freeze(net, kind, "cpu") == 2
-    training = net.train()(given)
+    training = net.train()(given).detach()
     with torch.no_grad():
         drawing = net.eval()(given)
-    torch.testing.assert_close(drawing, training)
-    torch.testing.assert_close(net.train()(given), training)
+    # Without gradients bitsandbytes' 8 bits are those of the inputs too.
+    assert float((drawing - training).norm() / training.norm()) < (0.05 if kind == "8bit" else 1e-6)
+    assert torch.equal(net.train()(given), training)
     assert float((exact - training).detach().norm() / exact.detach().norm()) < 0.2
 
 
