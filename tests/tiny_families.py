@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WIDTH = 32
+SECOND = 48
+"""Of a second CLIP: by their widths diffusers tells two of them apart in a single file."""
+BOTH = WIDTH + SECOND
 PIXELS = 32
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
@@ -45,15 +48,15 @@ def _spread(pipeline: Any) -> None:
                     parameter.add_(0.1 * torch.randn(parameter.shape))
 
 
-def _clip(*, projection: bool) -> Any:
+def _clip(width: int = WIDTH, *, projection: bool) -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     tokenizer = make_tokenizer()
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
+        hidden_size=width,
         intermediate_size=WIDTH,
-        projection_dim=WIDTH,
+        projection_dim=width,
         num_hidden_layers=2,
         num_attention_heads=2,
         bos_token_id=tokenizer.bos_token_id,
@@ -166,17 +169,17 @@ def _sdxl(changes: dict[str, Any]) -> Any:
         "layers_per_block": 1,
         "attention_head_dim": (2, 4),
         "norm_num_groups": 4,
-        "cross_attention_dim": 2 * WIDTH,
+        "cross_attention_dim": BOTH,
         "use_linear_projection": True,
         "addition_embed_type": "text_time",
         "addition_time_embed_dim": 8,
-        "projection_class_embeddings_input_dim": 6 * 8 + WIDTH,
+        "projection_class_embeddings_input_dim": 6 * 8 + SECOND,
     }
     return StableDiffusionXLPipeline(
         unet=UNet2DConditionModel(**(settings | changes)).eval(),
         vae=_vae(scaling_factor=0.13025),
         text_encoder=_clip(projection=False),
-        text_encoder_2=_clip(projection=True),
+        text_encoder_2=_clip(SECOND, projection=True),
         tokenizer=make_tokenizer(),
         tokenizer_2=make_tokenizer(),
         scheduler=EulerDiscreteScheduler(
@@ -202,18 +205,18 @@ def _sd3(changes: dict[str, Any]) -> Any:
         "attention_head_dim": 8,
         "num_attention_heads": 2,
         "caption_projection_dim": 16,
-        "joint_attention_dim": 2 * WIDTH,
-        "pooled_projection_dim": 2 * WIDTH,
+        "joint_attention_dim": BOTH,
+        "pooled_projection_dim": BOTH,
         "pos_embed_max_size": 8,
         "qk_norm": "rms_norm",
         "dual_attention_layers": (0,),
     }
-    t5, tokenizer = _t5(2 * WIDTH)
+    t5, tokenizer = _t5(BOTH)
     return StableDiffusion3Pipeline(
         transformer=SD3Transformer2DModel(**(settings | changes)).eval(),
         vae=_shifted_vae(),
         text_encoder=_clip(projection=True),
-        text_encoder_2=_clip(projection=True),
+        text_encoder_2=_clip(SECOND, projection=True),
         text_encoder_3=t5,
         tokenizer=make_tokenizer(),
         tokenizer_2=make_tokenizer(),
@@ -381,7 +384,7 @@ def _z_image(changes: dict[str, Any]) -> Any:
         "n_kv_heads": 2,
         "cap_feat_dim": 16,
         "axes_dims": [4, 6, 6],
-        "axes_lens": [1024, 32, 32],
+        "axes_lens": [1024, 128, 128],
     }
     encoder, tokenizer = _qwen3(2, "Qwen3Model")
     return ZImagePipeline(

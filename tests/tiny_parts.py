@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from torch import nn
 
@@ -82,3 +83,21 @@ PARTS: dict[str, Callable[[], dict[str, nn.Module]]] = {
     "flux": lambda: {"transformer": tiny_flux(), "text_encoder": tiny_clip()},
     "sd3": lambda: {"transformer": tiny_sd3(), "text_encoder": tiny_clip(projected=True)},
 }
+
+
+def make_lora(base: Path, folder: Path, *, seed: int = 0, **settings: Any) -> Path:
+    """Write a LoRA (or a relative) with random weights as brushwork's own method writes it; return its file."""
+    import torch
+
+    from brushwork import families
+    from brushwork.methods import lora
+
+    family = families.load(str(base))
+    method = lora.Config(**settings).build()
+    generator = torch.Generator().manual_seed(seed)
+    for group in method.attach(family, seed):
+        for parameter in group.parameters.values():
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
+    folder.mkdir(parents=True)
+    method.save(family, folder)
+    return folder / method.artefact

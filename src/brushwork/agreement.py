@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from brushwork import processes
 from brushwork.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,6 +40,11 @@ def check(source: Source, config: Config, method: Method, objective: Objective) 
     elif getattr(source, "streaming", False) and (config.preserve or config.train.dataloader_num_workers):
         key = "preserve" if config.preserve else "train.dataloader_num_workers"
         message = f"{key}: a stream comes one by one, in one process. Leave it out, or set data.streaming=false."
+    elif config.train.fused_backward and processes.join().size > 1:
+        message = (
+            f"train.fused_backward: {processes.join().size} processes add up their gradients before any weight is "
+            f"updated. Leave it out, or train in one process."
+        )
     elif hasattr(config.data, "drawings") and "embeddings" in method.trains:
         message = (
             f"data.type={data}: the base draws these pictures, and it cannot draw a word that {config.method.type} is "

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from brushwork.embeddings import expand
@@ -17,7 +19,6 @@ from brushwork.values import Moments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     import torch
     from torch import Tensor, nn
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
 
 MODELS = ("Model", "ForCausalLM", "Projection", "Generation")
 """Ends of transformers' names of models; what ends otherwise is a tokenizer."""
+
+HELD: Mapping[str, tuple[str, ...]] = {
+    "Autoencoder": ("first_stage_model.", "vae."),
+    "CLIPText": ("cond_stage_model.", "conditioner.embedders.", "text_encoders.clip_"),
+    "T5Encoder": ("text_encoders.t5xxl.",),
+}
+"""How the names of a part's tensors begin in a single file that holds it, by the start of its class."""
 
 STAGES, CHANNELS = ("block_out_channels", "encoder_block_out_channels", "dim_mult"), ("latent_channels", "z_dim")
 
@@ -88,21 +96,42 @@ def from_file(
     """
     import diffusers
     import torch
+    from diffusers.loaders.single_file_utils import SingleFileComponentError
 
+    dtype = dtype or torch.float32
     try:
+        beside = _beside(described, classes, dtype)
         whole = getattr(diffusers, pipeline).from_single_file(
-            str(described.path), config=described.config, torch_dtype=dtype or torch.float32
+            str(described.path), config=described.config, torch_dtype=dtype, **beside
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SingleFileComponentError) as error:
         message = (
             f"base: {described.asked!r} could not be read as a {pipeline}: {str(error).splitlines()[0]}\n"
-            f"A single file holds weights only, often without the text encoders; the rest is fetched from the hub. "
-            f"Without a network, name a diffusers folder of the same architecture as base_config."
+            f"A single file holds weights only, often without VAE and text encoders. Name a diffusers folder of the "
+            f"same architecture as base_config, with the weights of what the file lacks."
         )
         raise ModelError(message) from error
     parts = {name: getattr(whole, name, None) for name in classes}
     config = {**whole.scheduler.config, "_class_name": type(whole.scheduler).__name__}
     return {**parts, "scheduler": config}
+
+
+def _beside(described: Described, classes: Mapping[str, str], dtype: torch.dtype) -> dict[str, Any]:
+    """Return the parts of ``base_config`` that the file has no weights of.
+
+    FLUX is published as its transformer alone, Stable Diffusion 3 without T5; diffusers' own reader fetches no weights.
+    """
+    folder = Path(described.config or "")
+    if described.config is None or not (folder / "model_index.json").is_file():
+        return {}
+    index = json.loads((folder / "model_index.json").read_text("utf-8"))
+    lacking: dict[str, Any] = {}
+    for name, kind in classes.items():
+        marks = next((marks for start, marks in HELD.items() if kind.startswith(start)), None)
+        if marks is None or any(key.startswith(marks) for key in described.keys) or index.get(name) == [None, None]:
+            continue
+        lacking[name] = _part(folder / name, kind, dtype)
+    return lacking
 
 
 def scheduler_config(folder: Path) -> dict[str, Any]:
@@ -166,6 +195,8 @@ class Assembly:
     resolution = 1024
     patch = 2
     """Sides are multiples of so many latents."""
+    size_limit: int | None = None
+    """The longest side in pixels, where the denoiser knows no places beyond."""
 
     def __init__(self, parts: dict[str, Any], device: str) -> None:
         from brushwork.flow import schedule

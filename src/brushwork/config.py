@@ -143,6 +143,33 @@ class Config(Settings):
         return self
 
     @model_validator(mode="after")
+    def _fused_backward_sees_one_gradient_at_a_time(self) -> Config:
+        train, optimizer = self.train, self.optimizer
+        if not train.fused_backward:
+            return self
+        if optimizer.type != "adafactor":
+            message = (
+                f"train.fused_backward is Adafactor's, and optimizer.type is {optimizer.type}; set it to adafactor"
+            )
+        elif optimizer.max_grad_norm is not None:
+            message = (
+                "train.fused_backward updates the first weight before the last gradient is there, so their joint norm "
+                "cannot be limited; set optimizer.max_grad_norm=null"
+            )
+        elif train.gradient_accumulation_steps != 1:
+            message = (
+                "train.fused_backward updates in every backward pass, so nothing can be accumulated; set "
+                "train.gradient_accumulation_steps=1"
+            )
+        elif train.mixed_precision == "fp16":
+            message = (
+                "train.fused_backward cannot skip a step as fp16's loss scale must; set train.mixed_precision=bf16"
+            )
+        else:
+            return self
+        raise ValueError(message)
+
+    @model_validator(mode="after")
     def _ends_at_a_step(self) -> Config:
         if self.train.max_train_seconds is not None and self.optimizer.lr_scheduler != "constant":
             message = (

@@ -225,6 +225,10 @@ def at_resolution(config: Config, family: Family) -> Config:
             f"{lower + unit}."
         )
         raise ConfigError(message)
+    limit = getattr(family, "size_limit", None)
+    if limit is not None and data.resolution > limit:
+        message = f"data.resolution is {data.resolution}, but {config.base} has places for sides up to {limit}."
+        raise ConfigError(message)
     if data.bucket_step is not None and data.bucket_step % unit:
         message = f"data.bucket_step is {data.bucket_step}, but {config.base} needs a multiple of {unit}."
         raise ConfigError(message)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from brushwork.settings import TrainConfig
+    from brushwork.values import Family, Method
 
 FLAG = "gradient_checkpointing"
 """Diffusers' blocks look at this attribute of theirs."""
@@ -27,6 +28,18 @@ def arrange(denoiser: nn.Module, settings: TrainConfig) -> None:
         _channels_last(denoiser)
     if settings.compile:
         _compile(denoiser)
+
+
+def quantized(family: Family, method: Method, settings: TrainConfig, device: str) -> Family:
+    """Return the family, its denoiser's frozen matrices in fewer bits if ``train.base_quantization`` asks for it.
+
+    Raises:
+        ConfigError: This method, this denoiser or this machine cannot.
+    """
+    from brushwork import quantization
+
+    quantization.arrange(family.denoiser, method, settings.base_quantization, device)
+    return family
 
 
 def checkpoint(denoiser: Any, interval: int) -> None:

@@ -215,14 +215,15 @@ def fitted(family: Family, request: Request) -> Request:
     """Fill in the size.
 
     Raises:
-        ConfigError: It is no multiple of what one latent covers.
+        ConfigError: It is no multiple of what one latent covers, or more than the denoiser has places for.
     """
-    unit = family.size_multiple
+    unit, limit = family.size_multiple, getattr(family, "size_limit", None)
     width = family.resolution if request.width is None else request.width
     height = family.resolution if request.height is None else request.height
     for side, pixels in (("width", width), ("height", height)):
         near = max(1, round(pixels / unit)) * unit
         _require(pixels == near, f"size: {side} {pixels} is not a multiple of {unit}; nearest: {near}")
+        _require(limit is None or pixels <= limit, f"size: {side} {pixels} is more than this base can take: {limit}")
     _require(
         family.guidance != "embedded" or not request.negative_prompt,
         f"negative: this base ({family.name}) is told the guidance as a number and makes no second prediction, so "

@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from brushwork.values import ParameterGroup
 
 
-def build(config: OptimizerConfig, groups: Sequence[ParameterGroup]) -> torch.optim.Optimizer:
+def build(
+    config: OptimizerConfig, groups: Sequence[ParameterGroup], *, fused_backward: bool = False
+) -> torch.optim.Optimizer:
     """Return the optimizer over the groups; each keeps its own base rate in ``initial_lr``.
+
+    With ``fused_backward`` it is Adafactor, and the backward pass does its steps; see ``brushwork.fused_backward``.
 
     Raises:
         ConfigError: The optimizer's package is not installed, or it takes one rate only and the groups have several.
@@ -46,7 +50,9 @@ def build(config: OptimizerConfig, groups: Sequence[ParameterGroup]) -> torch.op
         # One fused kernel for all parameters: 3 to 4 times as fast as the loop over them on a CPU.
         return torch.optim.AdamW(described, fused=True, **settings)
     if config.type == "adafactor":
-        return torch.optim.Adafactor(described, **plain)
+        from brushwork import fused_backward as fused
+
+        return (fused.build if fused_backward else torch.optim.Adafactor)(described, **plain)
     if config.type == "muon":
         from brushwork import muon
 
@@ -148,14 +154,20 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
     return float(optimizer.param_groups[0]["lr"])
 
 
-def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float | None) -> float:
+def clip_gradients(
+    parameters: Sequence[nn.Parameter], max_norm: float | None, optimizer: torch.optim.Optimizer | None = None
+) -> float:
     """Scale all gradients so that their joint 2-norm is at most ``max_norm``; return the norm before.
+
+    An ``optimizer`` that has used up the gradients in the backward pass (``norm``) says what their norm was.
 
     Raises:
         RunFailed: No parameter has a gradient: the loss does not reach what is being trained.
     """
     import torch
 
+    if optimizer is not None and hasattr(optimizer, "norm"):
+        return float(optimizer.norm())
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not gradients:
         message = "No trainable weight received a gradient: the loss does not depend on what this method trains."

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 # YAML 1.1 reads a bare `no` as False; the field's word for "no mixed precision" is "no".
+Quantization = Literal["none", "8bit", "nf4"]
 Precision = Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(lambda value: "no" if value is False else value)]
 
 
@@ -130,6 +131,13 @@ class TrainConfig(Settings):
     gradient_checkpointing: bool = Field(default=False, description="Less memory for about a third more time.")
     gradient_checkpointing_interval: PositiveInt = Field(
         1, description="Checkpoint every so-manieth block of the denoiser: between the two in memory and time."
+    )
+    fused_backward: bool = Field(
+        default=False,
+        description="Update each weight in the backward pass and free its gradient there; for adafactor.",
+    )
+    base_quantization: Quantization = Field(
+        "none", description="The denoiser's frozen matrices in 8 or 4 bits beside a LoRA; needs the extra bnb."
     )
     channels_last: bool = Field(default=False, description="Lay convolutions out by pixel; often faster on a GPU.")
     compile: bool = Field(

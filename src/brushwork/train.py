@@ -125,7 +125,7 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     found = gate.judge(looked, config, data, family)
     config, chosen = defaults.resolve(config, defaults.look(family, method, objective, data, config))
     method = config.method.build()  # which may have been given a rank or a rate
-    groups = method.attach(family, config.seed)
+    groups = method.attach(execution.quantized(family, method, config.train, device), config.seed)
     objective_attach = getattr(objective, "attach", None)
     if objective_attach is not None:
         objective_attach(config, family, method)
@@ -167,7 +167,7 @@ class Trainer:
         self.named: dict[str, nn.Parameter] = {
             f"{group.name}.{name}": parameter for group in self.groups for name, parameter in group.parameters.items()
         }
-        self.optimizer = optim.build(self.config.optimizer, self.groups)
+        self.optimizer = optim.build(self.config.optimizer, self.groups, fused_backward=settings.fused_backward)
         average = functools.partial(optim.MovingAverage, list(self.named.values()), settings.ema_decay)
         self.average = average(settings.ema_device) if settings.use_ema else None
         self.scaler = torch.amp.GradScaler(self.device.split(":")[0], enabled=settings.mixed_precision == "fp16")
@@ -243,7 +243,7 @@ class Trainer:
         parameters, size = list(self.named.values()), self.config.train.batch
         every = self.world.sum_gradients(parameters, torch.cat(losses).tolist(), size)
         self.scaler.unscale_(self.optimizer)
-        norm = optim.clip_gradients(parameters, self.config.optimizer.max_grad_norm)
+        norm = optim.clip_gradients(parameters, self.config.optimizer.max_grad_norm, self.optimizer)
         positions = range(first, first + self.step_size)
         # Under fp16 an infinite gradient is expected now and then: the scaler skips the step and lowers its scale.
         overflow_is_fine = self.scaler.is_enabled() and self.scaler.get_scale() > 1.0

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import tiny_families
 import torch
 from PIL import Image
 
-from brushwork import generate, models
+from brushwork import families, generate, models
 from brushwork.anatomy import attention, emergence, overview, page, round_trip, shapes, tokens
 from brushwork.anatomy.gallery import Captioned
 from brushwork.errors import ModelError
@@ -120,6 +121,17 @@ def test_expected_pictures_end_in_the_picture_that_is_drawn(mini: Any, sampler: 
     assert [frame.number for frame in drawn.frames] == list(range(8))
     noise = [frame.noise for frame in drawn.frames]
     assert noise == sorted(noise, reverse=True)
+
+
+def test_a_noted_prediction_is_guided_as_its_family_guides(tmp_path: Path) -> None:
+    """Qwen-Image brings every token back to its length; Euler's next latents follow from what was noted."""
+    family = families.load(str(tiny_families.make("qwen_image", tmp_path / "base")))
+    request = Request(PROMPT, steps=2, guidance_scale=4.0, sampler="Euler", width=32, height=32)
+    listening: Any = emergence.Listening(family, request)
+    next(generate.draw(listening, [request]))
+    first, second = listening.calls
+    distance = emergence.noise_level(family, second.timestep) - emergence.noise_level(family, first.timestep)
+    torch.testing.assert_close(second.latents, first.latents + distance * first.predicted, rtol=1e-4, atol=1e-4)
 
 
 def test_the_expected_picture_follows_from_the_prediction(model: Any) -> None:

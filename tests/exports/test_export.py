@@ -12,31 +12,18 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny import WIDTH, make_tiny_sd
+from tiny_parts import make_lora
 
 from brushwork import exports, families, models
 from brushwork.cli import run
 from brushwork.errors import ModelError, RunFailed, UserError
 from brushwork.exports import proof, whole
 from brushwork.exports.orders import Order
-from brushwork.methods import lora
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 STEPS, PROMPT = 3, "a cat"
-
-
-def make_lora(base: Path, folder: Path, *, seed: int = 0, **settings: Any) -> Path:
-    """Write a LoRA (or a relative) with random weights as brushwork's own method writes it; return its file."""
-    family = families.load(str(base))
-    method = lora.Config(**settings).build()
-    generator = torch.Generator().manual_seed(seed)
-    for group in method.attach(family, seed):
-        for parameter in group.parameters.values():
-            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
-    folder.mkdir(parents=True)
-    method.save(family, folder)
-    return folder / method.artefact
 
 
 @pytest.fixture(scope="module")

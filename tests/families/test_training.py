@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,11 @@ FIRST_SIX = ("sdxl", "sd3", "flux", "flux2", "sana")
 TEXT_LORA = ("sdxl", "sd3", "flux")
 """Whose text encoder's LoRA diffusers reads."""
 METHODS = ("lora", "full", "dreambooth-lora", "dora")
+IDLE = {
+    # Nobody reads what the last block makes of the text; SD3's has no such layers, and FLUX reads them afterwards.
+    ("qwen_image", "full"): r"transformer\.transformer_blocks\.0\.(attn\.to_add_out|txt_mlp\.net\.(0\.proj|2))\.\w+",
+}
+"""The only declared tensors that may stay as they are."""
 STEPS = 2
 SAME = 1
 
@@ -104,27 +110,13 @@ def test_a_method_moves_what_it_declares_and_draws_the_same_when_opened_again(
     config = small(base(name), shared, method)
     run = RunFolder.create(config, tmp_path / "run")
     trainer, declared, moved = trained(config, run)
-    idle = {each for each in declared - moved if trainer.named and not _reached(trainer, each)}
+    idle = {each for each in declared if re.fullmatch(IDLE.get((name, method), ""), each)}
     assert moved == declared - idle
-    assert len(idle) <= len(declared) / 4, idle
+    assert bool(idle) == ((name, method) in IDLE)
     tuned = picture(trainer.family)
     assert (run.path / "samples" / str(STEPS)).is_dir()
     assert np.abs(tuned - picture(families.load(str(base(name))))).max() > SAME
     assert np.abs(picture(models.open_model(str(run.path), device="cpu").family) - tuned).max() <= SAME
-
-
-def _reached(trainer: Trainer, name: str) -> bool:
-    """Whether the loss depends on a tensor: the last block of some transformers drops its text side."""
-    parameter = tensors(trainer.family)[name]
-    trainer.optimizer.zero_grad(set_to_none=True)
-    first = trainer.step_size * STEPS
-    from brushwork import batches
-
-    feed = batches.batches(trainer.examples, trainer.encoder, trainer.config, first, first + trainer.step_size)
-    trainer.losses(next(feed)).sum().backward()
-    reached = parameter.grad is not None and bool(parameter.grad.any())
-    trainer.optimizer.zero_grad(set_to_none=True)
-    return reached
 
 
 @pytest.mark.parametrize("name", FIRST_SIX)

@@ -14,7 +14,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from brushwork import canvas, generate, predictions
+from brushwork import canvas, denoise, generate, predictions
 from brushwork.anatomy import attention, shapes
 from brushwork.errors import ModelError
 
@@ -73,8 +73,8 @@ class Drawn:
 class Listening:
     """A family that does everything as another one and notes the denoiser's calls."""
 
-    def __init__(self, family: Family, guidance: float) -> None:
-        self._family, self._guidance = family, guidance
+    def __init__(self, family: Family, request: Request) -> None:
+        self._family, self._request = family, request
         self.calls: list[Call] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -83,10 +83,7 @@ class Listening:
     def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """Predict, and note what was predicted, guided as ``brushwork.denoise`` guides it."""
         predicted = self._family.predict(latents, timesteps, conditioning)
-        said = predicted.float()
-        if len(said) > 1:
-            without, within = said.chunk(2)
-            said = without + self._guidance * (within - without)
+        said = denoise.combine(self._family, predicted.float(), self._request)
         self.calls.append(Call(float(timesteps[-1]), latents[-1:].float().cpu(), said.cpu()))
         return predicted
 
@@ -102,7 +99,7 @@ def draw(family: Family, request: Request, frames: int = FRAMES) -> Drawn:
     Raises:
         UserError: As ``generate.draw``; or the family draws without its denoiser being called here.
     """
-    listening = Listening(family, request.guidance_scale)
+    listening = Listening(family, request)
     parts = {**family.text_encoders, family.denoiser_name: family.denoiser}
     with attention.recording(family.denoiser) as record, shapes.tracing(**parts) as rows, _decoding(family) as decoded:
         picture = next(generate.draw(cast("Any", listening), [request]))

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from brushwork.settings import Sampling
     from brushwork.values import Family
 
-PROMPT, STEPS = "a drawing of a cat", 4
+PROMPT, STEPS, SIDE = "a drawing of a cat", 4, 256
+"""Pixels a side at most: one model is compared with itself, and a large one takes minutes for a full picture."""
 DELTAS = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2}
 """How far a change of the weights may be off, of the largest; a few roundings in each type."""
 PICTURES = {"float32": 2.0, "float16": 16.0, "bfloat16": 64.0}
@@ -81,7 +82,8 @@ def picture(family: Family, prompt: str, wanted: Sampling | None = None) -> NDAr
             "sampler": wanted.sampler,
             "guidance_scale": wanted.guidance_scale,
         }
-    (drawn,) = generate.draw(family, [generate.Request(prompt, **settings)])
+    side = max(min(family.resolution, SIDE) // family.size_multiple, 1) * family.size_multiple
+    (drawn,) = generate.draw(family, [generate.Request(prompt, width=side, height=side, **settings)])
     return np.asarray(drawn.image, np.float64)
 
 

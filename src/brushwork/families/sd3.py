@@ -63,6 +63,7 @@ class StableDiffusion3(components.Assembly):
             self.scheduler_config, patch=config.patch_size, sampling="logit_normal", even=False
         )
         self.resolution = config.sample_size * self.pixels_per_latent
+        self.size_limit = config.pos_embed_max_size * self.size_multiple
 
     def max_tokens(self, encoder: str) -> int:
         """Return 77 of the CLIP encoders and 256 of T5."""

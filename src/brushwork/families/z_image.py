@@ -50,6 +50,8 @@ class ZImage(components.Assembly):
     def __init__(self, parts: dict[str, Any], device: str) -> None:
         super().__init__(parts, device)
         self.flow = flow.of_scheduler(self.scheduler_config, patch=2)
+        # Each axis has a table of places, which ends; the first is the text's.
+        self.size_limit = min(self.denoiser.config.axes_lens[1:]) * self.size_multiple
 
     def max_tokens(self, encoder: str) -> int:  # noqa: ARG002  (there is one)
         """Return 512."""

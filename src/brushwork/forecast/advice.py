@@ -22,11 +22,12 @@ def alternatives(trainer: Trainer, forecast: Forecast) -> tuple[str, ...]:
     config = trainer.config.train
     small = f"train.train_batch_size=1 train.gradient_accumulation_steps={config.effective_batch}"
     tried: list[tuple[str, int, bool]] = []
-    if config.batch > 1:
+    divisible = config.batch > 1 and not config.fused_backward
+    if divisible:
         tried.append((small, 1, config.gradient_checkpointing))
     if not config.gradient_checkpointing:
         tried.append(("train.gradient_checkpointing=true", config.batch, True))
-        if config.batch > 1:
+        if divisible:
             tried.append((f"{small} train.gradient_checkpointing=true", 1, True))
     said = []
     for text, batch, checkpointing in tried:
@@ -48,6 +49,11 @@ def others(config: Config) -> list[str]:
         found.append("train.ema_device=cpu: the average lies in main memory")
     if config.optimizer.type == "adamw" and config.method.type == "full":
         found.append("optimizer.type=adafactor: its state is as small as the weights' rows and columns")
+    if config.optimizer.type == "adafactor" and config.method.type == "full" and not train.fused_backward:
+        found.append(
+            "train.fused_backward=true optimizer.max_grad_norm=null train.gradient_accumulation_steps=1: one gradient "
+            "at a time"
+        )
     if config.method.type == "full":
         found.append("--method lora: gradients and optimizer of a hundredth of the weights")
     resolution = getattr(config.data, "resolution", None)
@@ -61,6 +67,8 @@ def next_cheaper(config: Config) -> str:
     train = config.train
     if train.batch > 1:
         batch = train.batch // 2
+        if train.fused_backward:
+            return f"train.train_batch_size={batch}"
         steps = -(-train.effective_batch // batch)
         return f"train.train_batch_size={batch} train.gradient_accumulation_steps={steps} (the same effective batch)"
     if not train.gradient_checkpointing:

@@ -160,22 +160,20 @@ def available(device: str) -> int:
 
 def _phases(trainer: Trainer, batch: int, *, checkpointing: bool) -> tuple[tuple[Phase, ...], str]:
     """Return what lies in memory while encoding, training and drawing."""
-    weights = standing(trainer)
+    weights, config = standing(trainer), trainer.config.train
     process = max(0, memory.used(trainer.device) - sum(weights.values())) if trainer.device == "cpu" else 0
     before = {"python and libraries": process, **weights}
     try:
-        encoding = encode_peak(trainer)
-        step = step_peak(trainer, batch, checkpointing=checkpointing)
-        drawing = draw_peak(trainer)
+        encoding, step, drawing, unknown = encode_peak(trainer), 0, 0, "activations, for the base is quantised"
+        if config.base_quantization == "none":  # of whose kernels torch knows no shapes
+            step, drawing = step_peak(trainer, batch, checkpointing=checkpointing), draw_peak(trainer)
+            unknown = _beside(trainer)
     except _dynamic() as error:
         reason = f"activations, for this base's denoiser decides by numbers what it computes ({type(error).__name__})"
         encoding, step, drawing = 0, 0, 0
         unknown = reason
-    else:
-        unknown = _beside(trainer)
     held = kept(trainer)
-    gradients = sum(each.numel() * each.element_size() for each in trainer.named.values())
-    activations = max(0, step - gradients)
+    gradients, activations = split(trainer, step)
     during = {**before, **held, "gradients": gradients, "activations": activations}
     if trainer.device == "cpu":
         during["kernels' workspace"] = round(WORKSPACE_SHARE * activations) + WORKSPACE
@@ -185,6 +183,14 @@ def _phases(trainer: Trainer, batch: int, *, checkpointing: bool) -> tuple[tuple
     if trainer.device == "cpu":  # elsewhere the copy lies in main memory, beside the model's
         phases.append(Phase("writing a checkpoint", {**before, **held, "the checkpoint": _checkpoint(trainer)}))
     return tuple(phases), unknown
+
+
+def split(trainer: Trainer, step: int) -> tuple[int, int]:
+    """Return what of a step's peak are gradients, and what activations; of gradients freed on the way, the largest."""
+    sizes = [each.numel() * each.element_size() for each in trainer.named.values()]
+    if trainer.config.train.fused_backward:
+        return max(sizes), step
+    return sum(sizes), max(0, step - sum(sizes))
 
 
 def _beside(trainer: Trainer) -> str:
@@ -231,13 +237,15 @@ def kept(trainer: Trainer) -> dict[str, int]:
 
 
 def step_peak(trainer: Trainer, batch: int, *, checkpointing: bool) -> int:
-    """Return the bytes that a forward and backward pass takes at its peak, gradients included."""
+    """Return the bytes that a forward and backward pass takes at its peak, with the gradients that last."""
     import torch
 
     family, config = trainer.family, trainer.config
     pairs = 2 if trainer.data.rejected else 1
     count, mixed = batch * pairs, config.train.mixed_precision != "no"
     trained = list(trainer.named.values())
+    if trainer.config.train.fused_backward:  # gradients go as they come: what leads to the small ones is all that lasts
+        trained = [each for each in trained if each.ndim < 2] or trained  # noqa: PLR2004  (vectors)
     interval = config.train.gradient_checkpointing_interval
     with _checkpointed(family, interval, wanted=checkpointing), _quiet(), rehearsal() as watch, torch.enable_grad():
         text = _conditioning(family, count, grad=bool(trainer.method.trains & {"text_encoder", "embeddings"}))

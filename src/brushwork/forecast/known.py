@@ -123,6 +123,9 @@ def rehearse(
         {"train": {"train_batch_size": 1, "mixed_precision": "bf16"}}, method=method, base=name, data=size,
         optimizer={"learning_rate": 1e-4}, overrides=list(overrides),
     )  # fmt: skip
+    if asked.train.base_quantization != "none":
+        message = "train.base_quantization: without the weights nothing can be quantised. Leave it out here."
+        raise ConfigError(message)
     dtype = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[asked.train.mixed_precision]
     built = asked.method.build()
     with stage():
@@ -152,7 +155,7 @@ def _phases(trainer: Trainer) -> tuple[estimate.Phase, ...]:
     free = config.train.free_text_encoders is not False and not needed
     left = {name: size for name, size in standing.items() if not (free and name.startswith("text_encoder"))}
     step = estimate.step_peak(trainer, config.train.batch, checkpointing=config.train.gradient_checkpointing)
-    gradients = sum(each.numel() * each.element_size() for each in trainer.named.values())
+    gradients, activations = estimate.split(trainer, step)
     kept = {name: size for name, size in estimate.kept(trainer).items() if name != "the base's copy"}
-    during = {**left, **kept, "gradients": gradients, "activations": max(0, step - gradients)}
+    during = {**left, **kept, "gradients": gradients, "activations": activations}
     return encoding, estimate.Phase("training", during)

@@ -33,7 +33,7 @@ def version(parts: Mapping[str, nn.Module]) -> str:
         kind = type(parts.get("transformer", unet)).__name__
         message = (
             f"export: a single file holds Stable Diffusion 1, 2 or XL; this is a {kind}. Its UIs load the denoiser and "
-            f"the text encoders from files of their own.\nUse --to diffusers, or export the adapter: --to comfyui."
+            f"the text encoders from files of their own.\nUse --to diffusers, or export the adapter alone."
         )
         raise ModelError(message)
     if unet.config.addition_embed_type == "text_time":
@@ -64,6 +64,7 @@ def write(parts: Mapping[str, nn.Module], *, prediction: str = "epsilon", zero_s
     elif layout == "sd2":
         tensors |= _open_clip(parts["text_encoder"], "cond_stage_model.model.")
     else:
+        _tell_apart(parts["text_encoder"], parts["text_encoder_2"])
         tensors |= _transformers(parts["text_encoder"], "conditioner.embedders.0.transformer.")
         tensors |= _open_clip(parts["text_encoder_2"], "conditioner.embedders.1.model.")
         if prediction == "v_prediction":  # ComfyUI, Forge and A1111 look for these empty marks
@@ -71,6 +72,17 @@ def write(parts: Mapping[str, nn.Module], *, prediction: str = "epsilon", zero_s
         if zero_snr:
             tensors["ztsnr"] = torch.empty(0)
     return {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+
+
+def _tell_apart(first: Any, second: Any) -> None:
+    """Refuse two text encoders of one width: diffusers' reader would fill both from the first's tensors."""
+    width = first.config.hidden_size
+    if width == second.config.hidden_size:
+        message = (
+            f"export: both text encoders are {width} wide, and diffusers tells them apart in a single file by that.\n"
+            f"Use --to diffusers."
+        )
+        raise ModelError(message)
 
 
 def _named(module: Any, names: Mapping[str, str], prefix: str) -> dict[str, Tensor]:
