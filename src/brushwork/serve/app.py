@@ -10,11 +10,14 @@ import importlib
 import pkgutil
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from brushwork import __version__
 from brushwork.errors import BrushworkError, UserError, listing
 from brushwork.serve.engine import Engine
 from brushwork.serve.guard import Guard
 from brushwork.serve.line import Full
+from brushwork.serve.store import FULL, DiskFull, is_full
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -65,9 +68,13 @@ def _answer_errors(app: FastAPI) -> None:
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse
     from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect
+
+    hide = app.state.engine.places.hide
 
     def answer(request: Request, status: int, kind: str, message: str, param: str | None = None) -> JSONResponse:
-        path = request.url.path
+        path, message = request.url.path, _sendable(hide(message))
+        param = _sendable(param) if param is not None else None
         headers = {"retry-after": RETRY_SECONDS} if status == 429 else {}  # noqa: PLR2004  (Too Many Requests)
         if path.startswith("/v1/"):
             body: dict[str, Any] = {"error": {"message": message, "type": kind, "param": param, "code": kind}}
@@ -84,11 +91,39 @@ def _answer_errors(app: FastAPI) -> None:
         status = 400 if request.url.path.startswith("/v1/") else 422
         return answer(request, status, "invalid_request_error", listing(told, 5), first)
 
+    @app.exception_handler(ValidationError)
+    async def beyond(request: Request, error: ValidationError) -> JSONResponse:
+        """Refuse what the face's own form allows and a job does not."""
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        status = 400 if request.url.path.startswith("/v1/") else 422
+        return answer(request, status, "invalid_request_error", f"{name}: {first['msg']}", name)
+
+    @app.exception_handler(ClientDisconnect)
+    async def cut(request: Request, error: ClientDisconnect) -> JSONResponse:
+        """Answer a body of unknown length that went beyond the limit: the guard cuts it off there."""
+        del error
+        most = app.state.engine.config.limits.body
+        return answer(request, 413, "too_large", f"body: more than the limit of this server, {most} bytes")
+
+    @app.exception_handler(OSError)
+    async def disk(request: Request, error: OSError) -> JSONResponse:
+        if not is_full(error):
+            raise error
+        return answer(request, 507, "disk_full", FULL)
+
+    @app.exception_handler(Exception)
+    async def fault(request: Request, error: Exception) -> JSONResponse:
+        del error  # it is in the server's log
+        return answer(request, 500, "server_error", "A fault of the server; its log says more.")
+
     @app.exception_handler(BrushworkError)
     async def refused(request: Request, error: BrushworkError) -> JSONResponse:
         if isinstance(error, Full):
             return answer(request, 429, "queue_full", str(error))
         message = str(error)
+        if isinstance(error, DiskFull):
+            return answer(request, 507, "disk_full", message)
         if isinstance(error, UserError):
             status = 400 if request.url.path.startswith("/v1/") else 422
             return answer(request, status, "invalid_request_error", message, message.partition(":")[0][:40])
@@ -98,6 +133,11 @@ def _answer_errors(app: FastAPI) -> None:
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         kind = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http")
         return answer(request, error.status_code, kind, str(error.detail))
+
+
+def _sendable(text: str) -> str:
+    """Return a text that UTF-8 can hold: JSON can bring halves of characters, which are no text."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def url_of(config: ServeConfig, port: int) -> str:

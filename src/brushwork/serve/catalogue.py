@@ -9,13 +9,14 @@ a file only the header is read; what is in it is untrusted text.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from brushwork import models, runs
-from brushwork.errors import ModelError, nearest
+from brushwork.errors import BrushworkError, ModelError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 Kind = Literal["model", "adapter", "embedding"]
 HEADER = 100 << 20
 """Bytes; a longer header is none."""
+ABOUT = 100_000
+"""Characters of a header's entry that are kept."""
 SHORT = 10
 _LORA = (".lora_", "lora_A", "lora_B", "lora_up", "lora_down", "hada_", "lokr_", "oft_")
 _WHOLE = ("model.diffusion_model.", "first_stage_model.", "double_blocks.", "joint_blocks.")
@@ -104,7 +107,8 @@ class Catalogue:
     def _look(self) -> Iterator[Entry]:
         yield Entry("mini", "model", "mini", "embedded")
         for run in runs.find(self.config.runs):
-            yield from _of_run(run)
+            with contextlib.suppress(BrushworkError, OSError, ValueError, TypeError, AttributeError, RecursionError):
+                yield from _of_run(run)  # a folder that somebody broke is no model
         for folder in self.config.models:
             if not folder.is_dir():
                 message = f"models: there is no folder {str(folder)!r}"
@@ -149,14 +153,15 @@ def _of_file(path: Path) -> Entry | None:
     header = read_header(path)
     if header is None:
         return None
-    about = {str(key): str(value) for key, value in header.pop("__metadata__", {}).items()}
+    said = header.pop("__metadata__", {})
+    about = {str(key)[:ABOUT]: str(value)[:ABOUT] for key, value in said.items()} if isinstance(said, dict) else {}
     keys = list(header)
     if any(mark in key for key in keys for mark in _LORA):
         return Entry(path.stem, "adapter", str(path), "adapter", about)
     if any(key.startswith(_WHOLE) for key in keys):
         return Entry(path.stem, "model", str(path), "single file", about)
-    shapes = [value.get("shape", []) for value in header.values() if isinstance(value, dict)]
-    if 1 <= len(keys) <= 2 and all(len(shape) in (1, 2) for shape in shapes):  # noqa: PLR2004  (one or two encoders)
+    shapes = [value.get("shape") for value in header.values() if isinstance(value, dict)]
+    if 1 <= len(keys) <= 2 and all(isinstance(shape, list) and len(shape) in (1, 2) for shape in shapes):  # noqa: PLR2004  (one or two encoders)
         return Entry(path.stem, "embedding", str(path), "embedding", about)
     return None
 

@@ -161,6 +161,7 @@ class Easel:
         return next((each for each, _ in self.waiting if each.key == at_hand.key and not each.alone), None)
 
     def _begin(self, asked: Request) -> None:
+        self.tell({"event": "taken", "id": asked.id})
         try:
             warm = self._model(asked)
             request = generate.fitted(warm.model.family, _request(asked))

@@ -17,7 +17,7 @@ from brushwork import infotext, samplers
 from brushwork.errors import ConfigError, RunFailed
 from brushwork.serve import wire
 from brushwork.serve.a1111 import extras
-from brushwork.serve.a1111.options import Options
+from brushwork.serve.a1111.options import Options, clip_skip_of
 from brushwork.serve.a1111.requests import Generation, ImageRequest, TextRequest
 from brushwork.serve.faces.native import client_of
 from brushwork.serve.jobs import AdapterAsked, ImageToImage, TextToImage
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 API = "/sdapi/v1"
 FOUND_GONE = 0.5
 """Seconds between two looks whether the client is still there."""
+BLUR = 256
+"""Pixels by which a mask's edge can be softened."""
 
 
 def make_router(engine: Engine) -> APIRouter:
@@ -81,7 +83,7 @@ class Face:
         return self._answer(asked, row)
 
     def _clip_skip(self, override: dict[str, Any], client: str) -> int:
-        return int(override.get("CLIP_stop_at_last_layers") or self.options.clip_skip(client))
+        return clip_skip_of(override) or self.options.clip_skip(client)
 
     def _job(self, asked: Generation, model: str, clip_skip: int) -> TextToImage | ImageToImage:
         """Return the job that a request comes to."""
@@ -97,7 +99,9 @@ class Face:
             "height": asked.height,
             "sampler": asked.sampler(),
             "clip_skip": clip_skip,
-            "adapters": [AdapterAsked(name=str(each["path"]), weight=each.get("multiplier", 1)) for each in asked.lora],
+            "adapters": [
+                AdapterAsked(name=each.get("path", ""), weight=each.get("multiplier", 1)) for each in asked.lora
+            ],
         }
         if not isinstance(asked, ImageRequest):
             return TextToImage(**given)
@@ -105,6 +109,7 @@ class Face:
             message = "init_images: img2img needs one picture"
             raise ConfigError(message)
         most = self.engine.config.limits.upload_pixels
+        self.engine.check_size(asked.width or 0, asked.height or 0)
         start = wire.picture_of(asked.init_images[0], most, "init_images")
         ids = {"init": wire.keep(self.engine, _resized(start, asked))}
         if asked.mask is not None:
@@ -150,6 +155,9 @@ def _blurred(mask: Any, asked: ImageRequest) -> Any:
     radius = (
         (asked.mask_blur, asked.mask_blur) if asked.mask_blur is not None else (asked.mask_blur_x, asked.mask_blur_y)
     )
+    if not all(0 <= each <= BLUR for each in radius):
+        message = f"mask_blur: {radius[0]} x {radius[1]} is not within 0 and {BLUR} pixels"
+        raise ConfigError(message)
     return mask.filter(ImageFilter.GaussianBlur(radius)) if any(radius) else mask
 
 
