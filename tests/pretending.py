@@ -62,12 +62,12 @@ class PretendedHand:
         async with self._brush:
             if picture["id"] in self.cancelled:
                 return
-            heard, about = self.engine._heard, {"id": picture["id"]}  # noqa: SLF001  (as Hand is given it)
+            heard, about = self.engine._heard, {"id": picture["id"]}  # as Hand is given it
             heard({"event": "taken", **about})
             heard({"event": "began", "total": 2, **about})
             heard({"event": "step", "done": 1, "total": 2, "preview": "A" * 8000, **about})
             await asyncio.sleep(self.seconds)
-            Path(picture["out"]).write_bytes(png())
+            await asyncio.to_thread(Path(picture["out"]).write_bytes, png())
             self.drawn.append(picture["id"])
             text = f"{picture['draw']['prompt']}\nSteps: 1, Sampler: Euler, Seed: 1, Size: 8x8, Model: mini"
             heard({"event": "done", "infotext": text, "seconds": self.seconds, **about})

@@ -1,4 +1,4 @@
-"""A corpus of what somebody hostile sends or leaves lying about: it is refused, and the server says nothing of itself."""
+"""What somebody hostile sends, or leaves lying about: it is refused, and the server says nothing of itself."""
 
 from __future__ import annotations
 

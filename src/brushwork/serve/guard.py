@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hmac
+import re
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 COOKIE = "brushwork"
 OPEN = ("/healthz",)
+_LENGTH = re.compile("[0-9]{1,18}")
 SAFE = ("GET", "HEAD", "OPTIONS")
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -73,7 +75,7 @@ class Guard:
         if scope["method"] not in SAFE and (origin == "null" or headers.get("sec-fetch-site") == "cross-site"):
             return 403, "Origin: a page of another site may not ask for this", {}
         length = headers.get("content-length", "0")
-        if not (length.isascii() and length.isdigit() and len(length) < 20) or int(length) > self.config.limits.body:
+        if not _LENGTH.fullmatch(length) or int(length) > self.config.limits.body:
             return 413, f"body: more than the limit of this server, {self.config.limits.body} bytes", {}
         if scope["path"] not in OPEN and not self._known(scope, headers):
             asks = {"www-authenticate": 'Basic realm="brushwork"'} if scope["path"].startswith("/sdapi/") else {}
