@@ -255,8 +255,9 @@ class Engine:
             try:
                 getattr(self, f"_on_{kind}")(live, place, event)
             except DiskFull as error:
-                self.store.path(event["id"]).unlink(missing_ok=True)  # the history does not know it
                 self._fail(live, "disk_full", str(error))
+        if kind == "done" and self.store.picture(event["id"]) is None:  # it was cancelled meanwhile
+            self.store.path(event["id"]).unlink(missing_ok=True)
 
     def _on_taken(self, live: Live, place: int, event: dict[str, Any]) -> None:
         del live, place

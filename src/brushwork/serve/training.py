@@ -129,7 +129,7 @@ class Trainings:
         pid = process.pid if process is not None and process.returncode is None else None
         if pid is None and name in self.known():
             pid = _worker_of(self.find(name))  # of a server that is gone
-        if pid is None:
+        if not pid:
             message = f"run: {name[:80]!r} is not in training here"
             raise UserError(message)
         with contextlib.suppress(ProcessLookupError):
@@ -264,12 +264,13 @@ class Trainings:
 
 
 def _worker_of(run: runs.RunFolder) -> int | None:
-    """Return the process that holds a run's lock; None when nobody works on it."""
-    with contextlib.suppress(OSError, ValueError), (run.path / ".lock").open(encoding="utf-8") as file:
+    """Return the process that holds a run's lock, 0 if it does not say which; None when nobody works on it."""
+    with contextlib.suppress(OSError), (run.path / ".lock").open(encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return int(file.read())
+            text = file.read().strip()
+            return int(text) if text.isdecimal() else 0
     return None
 
 
