@@ -11,6 +11,8 @@ import signal
 import socket
 import sqlite3
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pretending import png, pretending
 
-from brushwork.serve import store, training
+from brushwork.serve import store, surroundings, training
 from brushwork.serve.engine import Engine
 from brushwork.serve.jobs import TextToImage
 from brushwork.serve.settings import ServeConfig
@@ -48,7 +50,7 @@ def test_on_a_full_disk_a_job_is_refused_and_later_ones_succeed(tmp_path: Path) 
         assert server.ask("GET", "/healthz").status_code == 200
         fill(server, pages=10_000)
         job = server.ask("POST", "/api/v1/jobs", json=long).json()["id"]
-        server.until(lambda: server.engine.live[job].over.is_set())
+        server.until(server.engine.live[job].over.is_set)
         assert server.ask("GET", f"/api/v1/jobs/{job}").json()["state"] == "done"
 
 
@@ -66,7 +68,7 @@ def test_a_job_whose_picture_cannot_be_written_down_fails_and_its_end_is_written
         assert (live.state, live.events[-1].data["error"]["type"]) == ("failed", "disk_full")
         monkeypatch.undo()
         job = server.ask("POST", "/api/v1/jobs", json=JOB).json()["id"]
-        server.until(lambda: server.engine.live[job].over.is_set())
+        server.until(server.engine.live[job].over.is_set)
         assert server.engine.store._unwritten == {}
     assert not list((tmp_path / "served" / "images").glob("a*"))
 
@@ -251,7 +253,7 @@ def test_a_training_process_that_is_killed_is_shown_as_failed_and_can_be_resumed
             return server.ask("GET", f"/api/v1/runs/{name}").json()
 
         for _ in range(2):
-            server.until(lambda: (tmp_path / "runs" / name / "run.json").is_file())
+            server.until((tmp_path / "runs" / name / "run.json").is_file)
             assert shown()["status"] == "running"
             process = server.engine.trainings.processes[name]
             os.kill(process.pid, signal.SIGKILL)
@@ -274,3 +276,16 @@ def test_a_run_of_a_server_that_is_gone_is_running_while_its_process_holds_the_l
             assert server.ask("GET", "/api/v1/runs/mine").json()["status"] == "running"
         gone = server.ask("GET", "/api/v1/runs/mine").json()
         assert (gone["status"], "gone" in gone["error"]) == ("failed", True)
+
+
+def test_neither_telemetry_nor_token_reaches_a_process_that_the_server_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(surroundings.TOKEN, "a-token-that-nobody-guesses")
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "0")
+    environment = surroundings.for_children()
+    assert surroundings.TOKEN not in environment
+    assert environment.items() >= surroundings.QUIET.items()
+    said = subprocess.run(
+        [sys.executable, "-c", "from huggingface_hub import constants as c; print(c.HF_HUB_DISABLE_TELEMETRY)"],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert said.stdout.strip() == "True"
