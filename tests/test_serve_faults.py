@@ -13,12 +13,15 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 from pretending import png, pretending
+from served import serving
 
 from brushwork.serve import store, surroundings, training
 from brushwork.serve.engine import Engine
@@ -289,3 +292,51 @@ def test_neither_telemetry_nor_token_reaches_a_process_that_the_server_starts(mo
         env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert said.stdout.strip() == "True"
+
+
+def test_what_a_worker_says_of_a_file_reaches_the_client_without_its_folder(tmp_path: Path) -> None:
+    async def go() -> None:
+        engine = Engine(ServeConfig(data=tmp_path, runs=tmp_path / "runs", models=(tmp_path,)))
+        engine.hand = Deaf()  # type: ignore[assignment]
+        await engine.start()
+        live = engine.submit(TextToImage(prompt="a dog"), "me")
+        await settle()
+        message = f"{tmp_path}/ink.safetensors: 3 of 4 keys fit no layer of /opt/models/base"
+        engine._heard({"event": "failed", "id": live.pictures[0], "type": "ModelError", "message": message})
+        job = engine.store.job(live.id)
+        assert job is not None
+        assert job.error is not None
+        assert job.error["message"] == "ink.safetensors: 3 of 4 keys fit no layer of base"
+        await engine.stop()
+
+    asyncio.run(go())
+
+
+@pytest.mark.slow
+def test_a_real_run_that_is_killed_goes_on_where_its_checkpoint_was(tmp_path: Path) -> None:
+    settings = {
+        "train.checkpointing_steps": 2, "validation.prompts": ["a teddy bear"], "validation.images_per_prompt": 1,
+        "validation.num_inference_steps": 2, "train.validation_steps": 1000,
+    }  # fmt: skip
+    with serving(tmp_path) as server, server.client() as client:
+        asked = {"data": "mascot", "steps": 20, "settings": settings}
+        name = client.post("/api/v1/runs", json=asked).json()["name"]
+        run = tmp_path / "runs" / name
+        wait_for(lambda: any(each.name.isdigit() for each in (run / "checkpoints").glob("*")))
+        trainers = [each for each in psutil.Process(server.process.pid).children() if "train" in each.cmdline()]
+        assert len(trainers) == 1
+        trainers[0].kill()
+        wait_for(lambda: client.get(f"/api/v1/runs/{name}").json()["status"] == "failed")
+        assert "SIGKILL" in client.get(f"/api/v1/runs/{name}").json()["error"]
+        assert client.post(f"/api/v1/runs/{name}/resume").status_code == 200
+        wait_for(lambda: client.get(f"/api/v1/runs/{name}").json()["step"] == 20)
+        assert client.post(f"/api/v1/runs/{name}/stop").status_code == 200
+        steps = [each["index"] for each in client.get(f"/api/v1/runs/{name}/steps").json()]
+        assert steps == list(range(1, 21))
+
+
+def wait_for(true: Any, seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not become true"
+        time.sleep(0.05)

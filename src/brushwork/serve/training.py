@@ -206,8 +206,8 @@ class Trainings:
 
     def _why(self, name: str) -> str:
         process = self.processes.get(name)
-        killed = process is not None and process.returncode is not None and process.returncode < 0
-        ended = f"it was ended by {signal.Signals(-process.returncode).name}" if killed else "it ended"  # type: ignore[union-attr, operator]
+        code = process.returncode if process is not None else None
+        ended = f"it was ended by {signal.Signals(-code).name}" if code is not None and code < 0 else "it ended"
         return self.said(name) or f"The process that trained is gone: {ended} without a word. Resume the run."
 
     def said(self, name: str) -> str | None:
