@@ -194,7 +194,8 @@ class Trainings:
 
     def steps(self, run: runs.RunFolder, after: int = 0) -> list[dict[str, Any]]:
         """Return a run's logged steps after one."""
-        steps = [each for each in run.steps() if isinstance(each, dict) and isinstance(each.get("index"), int)]
+        logged: list[Any] = run.steps()  # of whoever wrote the file
+        steps = [each for each in logged if isinstance(each, dict) and isinstance(each.get("index"), int)]
         return [each for each in steps if each["index"] > after]
 
     def _status(self, run: runs.RunFolder, said: str) -> str:
