@@ -12,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from brushwork.serve.app import make_inner
+from brushwork.serve.faces import studio
 from brushwork.serve.guard import Guard
 from brushwork.serve.settings import Limits, ServeConfig
 
@@ -48,7 +49,8 @@ def ask(config: ServeConfig, method: str, path: str, *, base: str = OURS, **opti
 
 def routes(app: FastAPI) -> list[tuple[str, str]]:
     documented = [(method.upper(), path) for path, methods in app.openapi()["paths"].items() for method in methods]
-    return sorted([*documented, ("GET", "/"), ("GET", "/studio/main.js"), ("GET", "/openapi.json"), ("GET", "/nix")])
+    static = [("GET", f"/studio/{each.name}") for each in studio.FOLDER.iterdir()]
+    return sorted([*documented, *static, ("GET", "/"), ("GET", "/openapi.json"), ("GET", "/nix")])
 
 
 def test_without_the_token_no_route_answers_but_the_one_that_says_it_is_alive(

@@ -46,6 +46,9 @@ def command(
     Without --models there are mini and the finished runs. A job draws in a process of its own; the history outlives the
     server. Elsewhere than on this machine it refuses to start without a token.
     """
+    from brushwork.serve import surroundings
+
+    surroundings.be_quiet()
     from brushwork.serve.listen import listen
     from brushwork.serve.settings import Limits, ServeConfig
 

@@ -8,24 +8,20 @@ from __future__ import annotations
 import contextlib
 import importlib
 import pkgutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from brushwork import __version__
-from brushwork.errors import BrushworkError, UserError, listing
+from brushwork.serve.answers import Answers
 from brushwork.serve.engine import Engine
 from brushwork.serve.guard import Guard
-from brushwork.serve.line import Full
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from fastapi import FastAPI, Request
-    from fastapi.responses import JSONResponse
+    from fastapi import FastAPI
     from starlette.types import ASGIApp
 
     from brushwork.serve.settings import ServeConfig
-
-RETRY_SECONDS = "5"
 
 
 def make_app(config: ServeConfig) -> ASGIApp:
@@ -47,7 +43,7 @@ def make_inner(config: ServeConfig) -> FastAPI:
 
     app = FastAPI(title="brushwork", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.engine = engine
-    _answer_errors(app)
+    Answers(config, engine.places).register(app)
     for face in faces():
         app.include_router(importlib.import_module(face).make_router(engine))
     return app
@@ -58,46 +54,6 @@ def faces() -> list[str]:
     from brushwork.serve import faces as package
 
     return [f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
-
-
-def _answer_errors(app: FastAPI) -> None:
-    """Answer each kind of error with its status, in the shape of the face that was asked."""
-    from fastapi.exceptions import RequestValidationError
-    from fastapi.responses import JSONResponse
-    from starlette.exceptions import HTTPException
-
-    def answer(request: Request, status: int, kind: str, message: str, param: str | None = None) -> JSONResponse:
-        path = request.url.path
-        headers = {"retry-after": RETRY_SECONDS} if status == 429 else {}  # noqa: PLR2004  (Too Many Requests)
-        if path.startswith("/v1/"):
-            body: dict[str, Any] = {"error": {"message": message, "type": kind, "param": param, "code": kind}}
-        elif path.startswith("/sdapi/"):
-            body = {"error": kind, "detail": message, "body": "", "errors": message}
-        else:
-            body = {"error": {"type": kind, "message": message, "param": param}}
-        return JSONResponse(body, status, headers=headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        told = [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()]
-        first = ".".join(map(str, error.errors()[0]["loc"][1:])) or None
-        status = 400 if request.url.path.startswith("/v1/") else 422
-        return answer(request, status, "invalid_request_error", listing(told, 5), first)
-
-    @app.exception_handler(BrushworkError)
-    async def refused(request: Request, error: BrushworkError) -> JSONResponse:
-        if isinstance(error, Full):
-            return answer(request, 429, "queue_full", str(error))
-        message = str(error)
-        if isinstance(error, UserError):
-            status = 400 if request.url.path.startswith("/v1/") else 422
-            return answer(request, status, "invalid_request_error", message, message.partition(":")[0][:40])
-        return answer(request, 500, type(error).__name__, message)
-
-    @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> JSONResponse:
-        kind = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http")
-        return answer(request, error.status_code, kind, str(error.detail))
 
 
 def url_of(config: ServeConfig, port: int) -> str:

@@ -9,13 +9,14 @@ a file only the header is read; what is in it is untrusted text.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from brushwork import models, runs
-from brushwork.errors import ModelError, nearest
+from brushwork.errors import BrushworkError, ModelError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 Kind = Literal["model", "adapter", "embedding", "vae"]
 HEADER = 100 << 20
 """Bytes; a longer header is none."""
+ABOUT = 100_000
+"""Characters of a header's entry that are kept."""
 SHORT = 10
 CONFIG = 1 << 20
 """Bytes; a longer config.json is of something else."""
@@ -107,7 +110,8 @@ class Catalogue:
     def _look(self) -> Iterator[Entry]:
         yield Entry("mini", "model", "mini", "embedded")
         for run in runs.find(self.config.runs):
-            yield from _of_run(run)
+            with contextlib.suppress(BrushworkError, OSError, ValueError, TypeError, AttributeError, RecursionError):
+                yield from _of_run(run)  # a folder that somebody broke is no model
         for folder in self.config.models:
             if not folder.is_dir():
                 message = f"models: there is no folder {str(folder)!r}"
@@ -166,7 +170,8 @@ def _of_file(path: Path) -> Entry | None:
     beside = path.parent / "config.json"
     if header is None or (beside.is_file() and _is_vae(beside)):
         return None
-    about = {str(key): str(value) for key, value in header.pop("__metadata__", {}).items()}
+    said = header.pop("__metadata__", {})
+    about = {str(key)[:ABOUT]: str(value)[:ABOUT] for key, value in said.items()} if isinstance(said, dict) else {}
     keys = list(header)
     if any(mark in key for key in keys for mark in _LORA):
         return Entry(path.stem, "adapter", str(path), "adapter", about)
@@ -174,8 +179,8 @@ def _of_file(path: Path) -> Entry | None:
         return Entry(path.stem, "vae", str(path), "single file", about)
     if any(key.startswith(_WHOLE) for key in keys):
         return Entry(path.stem, "model", str(path), "single file", about)
-    shapes = [value.get("shape", []) for value in header.values() if isinstance(value, dict)]
-    if 1 <= len(keys) <= 2 and all(len(shape) in (1, 2) for shape in shapes):  # noqa: PLR2004  (one or two encoders)
+    shapes = [value.get("shape") for value in header.values() if isinstance(value, dict)]
+    if 1 <= len(keys) <= 2 and all(isinstance(shape, list) and len(shape) in (1, 2) for shape in shapes):  # noqa: PLR2004  (one or two encoders)
         return Entry(path.stem, "embedding", str(path), "embedding", about)
     return None
 

@@ -133,7 +133,10 @@ class Easel:
         if not self._advance(model):
             return True
         for active in list(self.active.values()):
-            self._follow(model, active)
+            if active.asked.id in self.active:  # not put back, since memory ran out
+                self._follow(model, active)
+        if not self.active and not self.waiting:
+            self.together = self.config.together  # whatever was too much together is over
         return bool(self.active or self.waiting or self.questions)
 
     def _answer(self) -> None:
@@ -153,13 +156,11 @@ class Easel:
 
     def _advance(self, warm: _Warm) -> bool:
         """Make one step; when memory ran out, let all but one wait again and go on more lightly."""
-        import torch
-
         drawings = [each.drawing for each in self.active.values() if isinstance(each.drawing, Drawing)]
         try:
             advance(warm.model.family, drawings, at_once=2 * self.together)
             self._draw_whole()
-        except (torch.OutOfMemoryError, MemoryError):
+        except _memory_errors():
             self._lighter()
             return False
         return True
@@ -209,6 +210,7 @@ class Easel:
         return next((each for each, _ in self.waiting if each.key == at_hand.key and not each.alone), None)
 
     def _begin(self, asked: Request) -> None:
+        self.tell({"event": "taken", "id": asked.id})
         try:
             warm = self._model(asked)
             request = generate.fitted(warm.model.family, _request(asked))
@@ -219,9 +221,27 @@ class Easel:
         except BrushworkError as error:
             self._failed(asked, type(error).__name__, str(error))
             return
+        except _memory_errors():
+            self._no_room(asked)
+            return
         now = time.monotonic()
         self.active[asked.id] = _Active(asked, drawing, now, now)
         self.tell({"event": "began", "id": asked.id, "total": drawing.total})
+
+    def _no_room(self, asked: Request) -> None:
+        """Try once more without the models that are warm beside those in use; then there is no room for this one."""
+        kept = {each.asked.key for each in self.active.values()}
+        spare = [key for key in self.warm if key not in kept]
+        for key in spare:
+            del self.warm[key]
+        gc.collect()
+        if spare or self.active:
+            self.tell({"event": "lighter", "pictures": [asked.id]})
+            self.waiting.appendleft((asked, time.monotonic()))
+            self.together = 1
+        else:
+            message = "There is not enough memory for this model, even alone. Choose a smaller one."
+            self._failed(asked, "out_of_memory", message)
 
     def _follow(self, warm: _Warm, active: _Active) -> None:
         """Tell how far a picture is, and save it when it is finished."""
@@ -235,14 +255,24 @@ class Easel:
         self.tell(told)
         if not drawing.done:
             return
-        del self.active[asked.id]
         try:
             image = drawing.image()
+        except _memory_errors():
+            self._lighter()
+            return
         except BrushworkError as error:
+            del self.active[asked.id]
             self._failed(asked, type(error).__name__, str(error))
             return
+        del self.active[asked.id]
         picture = generate.describe(image, drawing.request, warm.facts)
-        infotext.save_png(picture, Path(asked.out))
+        try:
+            infotext.save_png(picture, Path(asked.out))
+        except OSError as error:
+            part = Path(asked.out)
+            part.with_name(f".{part.name}.part").unlink(missing_ok=True)
+            self._failed(asked, "disk_full", f"The picture cannot be written: {error.strerror}.")
+            return
         self.tell({"event": "done", "id": asked.id, "infotext": picture.infotext, "seconds": now - active.began})
 
     def _failed(self, asked: Request | Question, kind: str, message: str) -> None:
@@ -276,6 +306,12 @@ class Easel:
         on_gpu = resolve_device(self.config.device).startswith("cuda")
         precision = ("fp16" if on_gpu else "no") if self.config.precision == "auto" else self.config.precision
         return {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+
+
+def _memory_errors() -> tuple[type[BaseException], ...]:
+    import torch
+
+    return (torch.OutOfMemoryError, MemoryError)
 
 
 def _request(asked: Request) -> generate.Request:

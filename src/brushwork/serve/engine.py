@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,8 @@ from brushwork.serve.hand import Hand
 from brushwork.serve.jobs import AdapterAsked
 from brushwork.serve.line import Line
 from brushwork.serve.live import Live
-from brushwork.serve.store import Store, new_id
+from brushwork.serve.places import Places
+from brushwork.serve.store import DiskFull, Store, new_id
 from brushwork.serve.training import Trainings
 
 if TYPE_CHECKING:
@@ -70,10 +72,14 @@ class Engine:
         self.store = Store(config.data)
         self.trainings = Trainings(config, self.catalogue, Datasets(config))
         self.line = Line(config.limits.queued)
+        self.places = Places(config)
         self.live: dict[str, Live] = {}
         self.flying: dict[str, tuple[Live, int]] = {}
         """Pictures that the worker has, by id."""
+        self.taken: set[str] = set()
+        """Of these, the pictures that the worker has begun with; the others wait there."""
         self.retried: set[str] = set()
+        """Pictures that the worker had begun with when it died."""
         self.questions: dict[str, asyncio.Future[dict[str, Any]]] = {}
         """Texts whose tokens the worker counts, by id."""
         self.counts = {"pictures": 0, "failed": 0, "worker_starts": 0, "worker_deaths": 0}
@@ -113,13 +119,16 @@ class Engine:
         Raises:
             UserError: It asks for something that is not there, or for too much.
             Full: Too many jobs wait.
+            DiskFull: It cannot be written down.
         """
+        self.line.check_free()
+        checks.limit("pictures", _count(asked), self.config.limits.pictures)
         planned = [self._resolved(each) for each in asked.pictures(self.random)]
         self._check(planned)
         job = new_id()
-        self.line.join(job, client)
         written = asked.model_dump(mode="json")
         ids = self.store.add_job(job, asked.kind, client, written, planned)
+        self.line.join(job, client)
         live = Live(job, client, asked.kind, planned, ids, deque(range(len(planned))))
         self.live[job] = live
         self._forget()
@@ -163,11 +172,11 @@ class Engine:
         self.line.leave(job)
         flying = [picture for picture, (owner, _) in self.flying.items() if owner is live]
         for picture in flying:
-            del self.flying[picture]
+            self._landed(picture)
         self._wake.set()
         self._end(live, "cancelled")
         for picture in flying:
-            await self.hand.send({"do": "cancel", "id": picture})
+            self._soon(self.hand.send({"do": "cancel", "id": picture}))
         return True
 
     def _resolved(self, planned: Planned) -> Planned:
@@ -219,7 +228,10 @@ class Engine:
             self._fail(live, type(error).__name__, str(error))
             return
         told = self._told(picture, planned, model, adapters, alone=alone) | {"vae": vae}
-        await self.hand.send({"do": "draw", "picture": told})
+        try:
+            await self.hand.send({"do": "draw", "picture": told})
+        except OSError as error:
+            self._fail(live, "worker_failed", f"The process that draws cannot be started: {error.strerror}.")
 
     def _told(
         self, picture: str, planned: Planned, model: Entry, adapters: list[tuple[Entry, float]], *, alone: bool
@@ -261,7 +273,8 @@ class Engine:
         if kind == "ready":
             self.counts["worker_starts"] += 1
         elif kind == "lighter":
-            for live in {id(owner): owner for each in event["pictures"] for owner, _ in [self.flying[each]]}.values():
+            still = [self.flying[each][0] for each in event["pictures"] if each in self.flying]
+            for live in {id(owner): owner for owner in still}.values():
                 live.notes.append("Memory ran out; drawn again one picture at a time.")
                 live.tell("note", message=live.notes[-1])
         elif event["id"] in self.questions:
@@ -269,7 +282,16 @@ class Engine:
                 self.questions[event["id"]].set_result(event)
         elif event["id"] in self.flying:
             live, place = self.flying[event["id"]]
-            getattr(self, f"_on_{kind}")(live, place, event)
+            try:
+                getattr(self, f"_on_{kind}")(live, place, event)
+            except DiskFull as error:
+                self._fail(live, "disk_full", str(error))
+        if kind == "done" and self.store.picture(event["id"]) is None:  # it was cancelled meanwhile
+            self.store.path(event["id"]).unlink(missing_ok=True)
+
+    def _on_taken(self, live: Live, place: int, event: dict[str, Any]) -> None:
+        del live, place
+        self.taken.add(event["id"])
 
     def _on_loading(self, live: Live, place: int, event: dict[str, Any]) -> None:
         live.tell("loading", model=event["model"], picture=place)
@@ -286,16 +308,15 @@ class Engine:
         told = {"picture": place, "step": event["done"], "steps": event["total"]}
         told |= {"progress": live.progress, "eta": live.eta}
         if "preview" in event:
-            live.preview = event["preview"]
             told["preview"] = event["preview"]
         live.tell("progress", **told)
 
     def _on_done(self, live: Live, place: int, event: dict[str, Any]) -> None:
         picture = live.pictures[place]
-        del self.flying[picture]
-        self._wake.set()
         infotext = _with_tags(event["infotext"], live.planned[place].prompt)
         self.store.picture_done(picture, infotext, event["seconds"])
+        self._landed(picture)
+        self._wake.set()
         self.counts["pictures"] += 1
         self.busy_seconds += event["seconds"]
         live.finished.add(place)
@@ -312,34 +333,39 @@ class Engine:
         self.counts["failed"] += 1
         self.line.leave(live.id)
         for picture in [each for each, (owner, _) in self.flying.items() if owner is live]:
-            del self.flying[picture]
+            self._landed(picture)
             self._soon(self.hand.send({"do": "cancel", "id": picture}))
         self._wake.set()
-        self._end(live, "failed", {"type": kind, "message": message})
+        self._end(live, "failed", {"type": kind, "message": self.places.hide(message)})
+
+    def _landed(self, picture: str) -> None:
+        """Forget that the worker has a picture."""
+        del self.flying[picture]
+        self.taken.discard(picture)
+        self.retried.discard(picture)
 
     def _end(self, live: Live, state: str, error: dict[str, Any] | None = None) -> None:
         self.store.finish(live.id, state, error, live.notes)
         live.tell(state, **({"error": error} if error else {}), pictures=sorted(live.finished))
 
     def _died(self, how: str) -> None:
-        """Try what the worker had once more, each picture by itself; who was there twice has failed."""
+        """Try what the worker had once more; what it was drawing by itself, and what it died of twice has failed."""
         self.counts["worker_deaths"] += 1
         for question in self.questions.values():
             if not question.done():
                 question.set_result({"event": "failed", "type": "worker_died", "message": f"The worker ended: {how}."})
-        flying = dict(self.flying)
-        again = []
-        for picture, (live, place) in flying.items():
-            if picture in self.retried and not live.over.is_set():
+        suspects = self.taken or set(self.flying)
+        self.taken = set()
+        for picture in suspects & self.retried:
+            live, _ = self.flying.get(picture, (None, 0))
+            if live is not None:  # another picture of its job may have failed just before
                 self._fail(live, "worker_died", f"The process that draws ended twice at this picture: {how}.")
-            elif not live.over.is_set():
+        for picture, (live, place) in list(self.flying.items()):
+            if picture in suspects:
                 self.retried.add(picture)
-                again.append((live, place))
-        for live, place in again:
-            if not live.over.is_set():
                 live.notes.append(f"The process that draws ended ({how}); tried once more.")
                 live.tell("note", message=live.notes[-1])
-                self._soon(self._hand_out(live, place, alone=True))
+            self._soon(self._hand_out(live, place, alone=picture in self.retried))
 
     def _soon(self, errand: Coroutine[Any, Any, None]) -> None:
         """Do something as soon as possible, not now; tasks that nobody holds may vanish."""
@@ -352,6 +378,12 @@ class Engine:
         over = [job for job, live in self.live.items() if live.over.is_set()]
         for job in over[: max(0, len(over) - MEMORY)]:
             del self.live[job]
+
+
+def _count(asked: AnyJob) -> int:
+    """Return how many pictures a request comes to, before any of them is made."""
+    models, prompts = len(getattr(asked, "models", ("",))), len(getattr(asked, "prompts", ())) or 1
+    return asked.n * models * prompts * math.prod(len(axis.values) for axis in getattr(asked, "axes", ()))
 
 
 def _with_tags(infotext: str, prompt: str) -> str:

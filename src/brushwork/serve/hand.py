@@ -9,6 +9,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
+from brushwork.serve import surroundings
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -51,18 +53,26 @@ class Hand:
         pipe = asyncio.subprocess.PIPE
         arguments = ("-m", "brushwork.serve.worker", self.config.model_dump_json())
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable, *arguments, stdin=pipe, stdout=pipe, limit=LINE, start_new_session=True
-        )
+            sys.executable, *arguments, stdin=pipe, stdout=pipe, limit=LINE, start_new_session=True,
+            env=surroundings.for_children(),
+        )  # fmt: skip
         self._listening = asyncio.create_task(self._listen(self.process))
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
-        while line := await process.stdout.readline():
-            self.heard(json.loads(line))
-        code = await process.wait()
-        self.process = None
-        if not self._ending:
-            self.died(_how(code))
+        heard_all = False
+        try:
+            while line := await process.stdout.readline():
+                self.heard(json.loads(line))
+            heard_all = True
+        finally:
+            if not heard_all:  # a fault of ours, and nobody hears this worker any more
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+            code = await process.wait()
+            self.process = None
+            if not self._ending:
+                self.died(_how(code))
 
     async def end(self) -> None:
         """Let the worker end, and end it if it does not."""

@@ -241,8 +241,8 @@ class Axis(Settings):
             return {"adapters": tuple(AdapterAsked(name=each.name, weight=_number(value)) for each in asked.adapters)}
         if self.name == "size":
             width, _, height = str(value).partition("x")
-            if not (width.isdigit() and height.isdigit()):
-                message = f"axes: size: {value!r} is not WIDTHxHEIGHT"
+            if not (width.isdecimal() and height.isdecimal() and len(str(value)) < 12):  # noqa: PLR2004  (digits of sizes)
+                message = f"axes: size: {str(value)[:40]!r} is not WIDTHxHEIGHT"
                 raise ConfigError(message)
             return {"width": int(width), "height": int(height)}
         if self.name in ("seed", "steps", "clip_skip"):
@@ -266,7 +266,7 @@ def _number(value: str | float) -> float:
 
 def _whole(name: str, value: str | float) -> int:
     number = _number(value)
-    if number != int(number) or number < 0:
+    if not 0 <= number < 1 << 53 or number != int(number):
         message = f"axes: {name}: {value!r} is not a whole number from 0 up"
         raise ConfigError(message)
     return int(number)

@@ -33,10 +33,18 @@ class Line:
         Raises:
             Full: With the limit.
         """
+        self.check_free()
+        self._waiting.setdefault(client, deque()).append(job)
+
+    def check_free(self) -> None:
+        """Refuse another job where there is no room for it.
+
+        Raises:
+            Full: With the limit.
+        """
         if len(self) >= self.most:
             message = f"{self.most} jobs wait already, which is the limit; try again later"
             raise Full(message)
-        self._waiting.setdefault(client, deque()).append(job)
 
     def turn(self) -> str | None:
         """Return the job whose turn it is, and let its client wait for all others before the next."""

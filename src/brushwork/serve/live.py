@@ -56,6 +56,8 @@ class Live:
     news: asyncio.Event = field(default_factory=asyncio.Event)
     """Set, and another put in its place, whenever something happens."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
+    _previewed: Event | None = None
+    """The event that has the newest preview."""
 
     @property
     def progress(self) -> float:
@@ -72,12 +74,23 @@ class Live:
     def tell(self, kind: str, **data: Any) -> None:
         """Let everybody who follows know."""
         self.count += 1
+        if "preview" in data or kind in OVER:
+            self._drop_preview()
         self.events.append(Event(self.count, kind, data))
+        if "preview" in data:
+            self.preview, self._previewed = data["preview"], self.events[-1]
         if kind in OVER:
             self.state = kind
             self.over.set()
         news, self.news = self.news, asyncio.Event()
         news.set()
+
+    def _drop_preview(self) -> None:
+        """Keep only the newest preview: hundreds of them for each job would fill the memory."""
+        self.preview = None
+        if self._previewed is not None:
+            self._previewed.data.pop("preview", None)
+            self._previewed = None
 
     async def follow(self, after: int = 0) -> AsyncIterator[Event]:
         """Yield the events after a number, and then each new one until the job is over."""

@@ -9,12 +9,16 @@ A picture's file has its opaque id as its name and appears whole or not at all.
 
 from __future__ import annotations
 
+import errno
 import json
 import secrets
 import sqlite3
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from brushwork.errors import RunFailed
+from brushwork.runs import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,6 +40,30 @@ create table if not exists uploads (id text primary key, created real not null, 
 create index if not exists pictures_of_jobs on pictures(job, place);
 create index if not exists jobs_by_time on jobs(created);
 """
+
+
+class DiskFull(RunFailed):
+    """The history or a picture cannot be written down."""
+
+
+def is_full(error: OSError | sqlite3.OperationalError) -> bool:
+    """Return whether an error says that nothing more can be written."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+    return any(word in str(error) for word in ("disk is full", "disk I/O error", "readonly database"))
+
+
+FULL = "The disk of the server is full, or cannot be written. Free some space and ask again; nothing was lost."
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """How a job ended, until it can be written down."""
+
+    state: str
+    finished: float
+    error: dict[str, Any] | None
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -82,13 +110,20 @@ class Store:
         self._database.execute("pragma journal_mode=wal")
         self._database.execute("pragma synchronous=normal")
         self._database.executescript(_SCHEMA)
+        self._unwritten: dict[str, _Ending] = {}
 
     def close(self) -> None:
         """Write everything and let go of the file."""
+        self._write_endings()
         self._database.close()
 
     def add_job(self, job: str, kind: str, client: str, asked: dict[str, Any], planned: Sequence[Planned]) -> list[str]:
-        """Write a new job down and return its pictures' ids."""
+        """Write a new job down and return its pictures' ids.
+
+        Raises:
+            DiskFull: It cannot be; nothing of it is there then.
+        """
+        self._write_endings()
         ids = [new_id() for _ in planned]
         rows = [
             (one, job, place, json.dumps(each.model_dump()), "queued")
@@ -107,22 +142,36 @@ class Store:
 
     def start(self, job: str) -> None:
         """Write down that its first picture is being drawn."""
-        self._database.execute(
-            "update jobs set state = 'running', started = ? where id = ? and state = 'queued'", (time.time(), job)
-        )
+        with self._transaction():
+            self._database.execute(
+                "update jobs set state = 'running', started = ? where id = ? and state = 'queued'", (time.time(), job)
+            )
 
     def picture_done(self, picture: str, infotext: str, seconds: float) -> None:
         """Write down that a picture's file is there."""
-        self._database.execute(
-            "update pictures set state = 'done', infotext = ?, seconds = ? where id = ?", (infotext, seconds, picture)
-        )
+        with self._transaction():
+            self._database.execute(
+                "update pictures set state = 'done', infotext = ?, seconds = ? where id = ?",
+                (infotext, seconds, picture),
+            )
 
     def finish(self, job: str, state: str, error: dict[str, Any] | None = None, notes: Sequence[str] = ()) -> None:
-        """Write down how a job ended; what was not drawn by then shares its fate."""
-        with self._transaction():
-            told = (state, time.time(), json.dumps(error) if error else None, json.dumps(list(notes)), job)
-            self._database.execute("update jobs set state = ?, finished = ?, error = ?, notes = ? where id = ?", told)
-            self._database.execute("update pictures set state = ? where job = ? and state != 'done'", (state, job))
+        """Write down how a job ended, as soon as that is possible; what was not drawn by then shares its fate."""
+        self._unwritten[job] = _Ending(state, time.time(), error, list(notes))
+        self._write_endings()
+
+    def _write_endings(self) -> None:
+        for job, end in list(self._unwritten.items()):
+            told = (end.state, end.finished, json.dumps(end.error) if end.error else None, json.dumps(end.notes), job)
+            try:
+                with self._transaction():
+                    columns = "state = ?, finished = ?, error = ?, notes = ?"
+                    self._database.execute(f"update jobs set {columns} where id = ?", told)  # noqa: S608  (our own words)
+                    remaining = "update pictures set state = ? where job = ? and state != 'done'"
+                    self._database.execute(remaining, (end.state, job))
+            except DiskFull:
+                return
+            del self._unwritten[job]
 
     def recover(self) -> int:
         """Mark what was queued or running when the server last ended, and return how many jobs that were."""
@@ -157,11 +206,23 @@ class Store:
         """Return where a picture lies or will lie; only for ids of our own."""
         return self.images / f"{picture}.png"
 
-    def add_upload(self, width: int, height: int) -> tuple[str, Path]:
-        """Return an id and a place for a picture that a client sends."""
+    def add_upload(self, png: bytes, width: int, height: int) -> str:
+        """Keep a picture that a client sends and return its id.
+
+        Raises:
+            DiskFull: It cannot be written; nothing of it is there then.
+        """
         picture = new_id()
-        self._database.execute("insert into uploads values (?, ?, ?, ?)", (picture, time.time(), width, height))
-        return picture, self.path(picture)
+        try:
+            with replacing(self.path(picture)) as temporary:
+                temporary.write_bytes(png)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            raise DiskFull(FULL) from error
+        with self._transaction():
+            self._database.execute("insert into uploads values (?, ?, ?, ?)", (picture, time.time(), width, height))
+        return picture
 
     def forget(self, job: str) -> None:
         """Remove a job with its pictures."""
@@ -179,11 +240,13 @@ class Store:
 
     def _job(self, job: str, *row: Any) -> JobRow:
         kind, client, state, asked, created, started, finished, error, notes = row
-        told = json.loads(error) if error else None
+        told, said = json.loads(error) if error else None, json.loads(notes)
         pictures = list(self._pictures(job))
-        return JobRow(
-            job, kind, client, state, json.loads(asked), created, started, finished, told, json.loads(notes), pictures
-        )
+        end = self._unwritten.get(job)
+        if end is not None:
+            state, finished, told, said = end.state, end.finished, end.error, end.notes
+            pictures = [each if each.state == "done" else replace(each, state=state) for each in pictures]
+        return JobRow(job, kind, client, state, json.loads(asked), created, started, finished, told, said, pictures)
 
     def _pictures(self, job: str) -> Iterator[PictureRow]:
         rows = self._database.execute(
@@ -197,13 +260,32 @@ class Store:
 
 
 class _Transaction:
-    """All of it or nothing."""
+    """All of it or nothing.
+
+    Raises:
+        DiskFull: It cannot be written; then it is nothing.
+    """
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self.database = database
 
     def __enter__(self) -> None:
-        self.database.execute("begin immediate")
+        try:
+            self.database.execute("begin immediate")
+        except sqlite3.OperationalError as error:
+            self._undone(error)
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.database.execute("commit" if kind is None else "rollback")
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, sqlite3.OperationalError):
+            self._undone(error)
+        try:
+            self.database.execute("commit" if kind is None else "rollback")
+        except sqlite3.OperationalError as failed:
+            self._undone(failed)
+
+    def _undone(self, error: sqlite3.OperationalError) -> NoReturn:
+        if self.database.in_transaction:  # SQLite itself has ended it already after some errors
+            self.database.execute("rollback")
+        if is_full(error):
+            raise DiskFull(FULL) from error
+        raise error

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import fcntl
 import json
 import os
 import secrets
@@ -25,8 +26,9 @@ from pydantic import Field, PositiveInt
 
 from brushwork import config as configs
 from brushwork import runs
-from brushwork.errors import RunFailed, UserError
-from brushwork.serve import names
+from brushwork.errors import BrushworkError, RunFailed, UserError
+from brushwork.serve import names, permitted, surroundings
+from brushwork.serve.places import Places
 from brushwork.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
     from brushwork.serve.settings import ServeConfig
 
 LOG = "train.log"
-FORBIDDEN = ("data.path", "base", "data.class_path", "data.folder", "data.image_column", "preserve.prompts")
-"""Settings with paths in them, which only this machine's own user may name."""
 
 
 class TrainingAsked(Settings):
@@ -58,6 +58,7 @@ class Trainings:
 
     def __init__(self, config: ServeConfig, catalogue: Catalogue, datasets: Datasets) -> None:
         self.config, self.catalogue, self.datasets = config, catalogue, datasets
+        self.places = Places(config)
         self.processes: dict[str, asyncio.subprocess.Process] = {}
         self._waiting: set[asyncio.Task[None]] = set()
 
@@ -77,17 +78,9 @@ class Trainings:
         """Return the configuration that a request comes to, checked.
 
         Raises:
-            UserError: A key, a value or a name is wrong, or a key names a path.
+            UserError: A key, a value or a name is wrong, or a setting opens something.
         """
-        tree: dict[str, Any] = {}
-        for key, value in asked.settings.items():
-            if key in FORBIDDEN or key.endswith(("_path", "_dir")):
-                message = f"settings: {key} names a path, which a client cannot; choose data and base by name"
-                raise UserError(message)
-            nested: Any = value
-            for part in reversed(key.split(".")):
-                nested = {part: nested}
-            tree = dict(configs.merge(tree, nested))
+        tree = permitted.tree(asked.settings)
         train = {} if asked.steps is None else {"train": {"max_train_steps": asked.steps}}
         base = self.catalogue.find("model", asked.base).path
         data = self.datasets.path_of(asked.data)
@@ -133,11 +126,14 @@ class Trainings:
             UserError: It was not started here, or has ended.
         """
         process = self.processes.get(name)
-        if process is None or process.returncode is not None:
+        pid = process.pid if process is not None and process.returncode is None else None
+        if pid is None and name in self.known():
+            pid = _worker_of(self.find(name))  # of a server that is gone
+        if not pid:
             message = f"run: {name[:80]!r} is not in training here"
             raise UserError(message)
         with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGINT)
+            os.kill(pid, signal.SIGINT)
 
     async def estimate(self, asked: TrainingAsked) -> dict[str, Any]:
         """Return what ``brushwork train --dry-run`` says: the plan, the rules' choices, whether it fits.
@@ -152,44 +148,75 @@ class Trainings:
         try:
             pipe = asyncio.subprocess.PIPE
             command = ("-m", "brushwork", "train", str(recipe), "--dry-run", "--json")
-            process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=pipe, stderr=pipe)
+            environment = surroundings.for_children()
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, *command, stdout=pipe, stderr=pipe, env=environment
+            )
             out, said = await process.communicate()
         finally:
             recipe.unlink(missing_ok=True)
         if process.returncode == 2:  # noqa: PLR2004  (the request was wrong)
-            raise UserError(_last_error(said.decode()))
+            raise UserError(_last_error(said.decode(errors="replace")))
         if process.returncode:
-            raise RunFailed(_last_error(said.decode()))
+            raise RunFailed(_last_error(said.decode(errors="replace")))
         plan: dict[str, Any] = json.loads(out)
         return {"plan": plan["plan"], "chosen": plan["chosen"]}
 
     def shown(self, run: runs.RunFolder) -> dict[str, Any]:
-        """Return how far a run is."""
-        record, steps, name = run.record, run.steps(), run.path.name
+        """Return how far a run is; of a folder that somebody broke, only that."""
+        name = run.path.name
+        try:
+            return self._shown(run)
+        except (BrushworkError, OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            empty: dict[str, Any] = dict.fromkeys(("method", "base", "data", "steps", "loss"))
+            error = "What lies in its folder cannot be read; it was changed, or another program wrote it."
+            rest = {"status": "broken", "step": 0, "seconds": {}, "report": False, "samples": []}
+            return {"name": name, **empty, **rest, "error": error}
+
+    def _shown(self, run: runs.RunFolder) -> dict[str, Any]:
+        record, steps, name = run.record, self.steps(run), run.path.name
         config = run.config
-        process = self.processes.get(name)
-        running = process is not None and process.returncode is None
+        status = self._status(run, str(record.get("status", "created")))
         return {
             "name": name,
             "method": config.name or config.method.type,
             "base": _short(config.base),
             "data": _short(str(getattr(config.data, "path", ""))),
-            "status": "running" if running else str(record.get("status", "created")),
+            "status": status,
             "step": steps[-1]["index"] if steps else 0,
             "steps": config.train.max_train_steps,
             "loss": steps[-1]["loss"] if steps else None,
             "seconds": record.get("seconds", {}),
-            "error": self.said(name) if not running and record.get("status") not in ("done", "stopped") else None,
+            "error": self._why(name) if status not in ("running", "done", "stopped", "created") else None,
             "report": (run.path / "report.html").is_file(),
             "samples": sorted(int(each.name) for each in (run.path / "samples").glob("*") if each.name.isdigit()),
         }
+
+    def steps(self, run: runs.RunFolder, after: int = 0) -> list[dict[str, Any]]:
+        """Return a run's logged steps after one."""
+        logged: list[Any] = run.steps()  # of whoever wrote the file
+        steps = [each for each in logged if isinstance(each, dict) and isinstance(each.get("index"), int)]
+        return [each for each in steps if each["index"] > after]
+
+    def _status(self, run: runs.RunFolder, said: str) -> str:
+        """Return what a run is doing; a process that was killed cannot say so itself."""
+        process = self.processes.get(run.path.name)
+        if (process is not None and process.returncode is None) or _worker_of(run) is not None:
+            return "running"
+        return "failed" if said == "running" else said
+
+    def _why(self, name: str) -> str:
+        process = self.processes.get(name)
+        code = process.returncode if process is not None else None
+        ended = f"it was ended by {signal.Signals(-code).name}" if code is not None and code < 0 else "it ended"
+        return self.said(name) or f"The process that trained is gone: {ended} without a word. Resume the run."
 
     def said(self, name: str) -> str | None:
         """Return the last error that a run's process printed."""
         path = self.log(name)
         if not path.is_file():
             return None
-        return _last_error(path.read_text("utf-8", errors="replace")) or None
+        return self.places.hide(_last_error(path.read_text("utf-8", errors="replace"))) or None
 
     def log(self, name: str) -> Path:
         """Return where the output of a run's process goes."""
@@ -221,7 +248,7 @@ class Trainings:
     async def _spawn(self, name: str, arguments: list[str]) -> None:
         log = self.log(name)
         log.parent.mkdir(parents=True, exist_ok=True)
-        environment = {key: value for key, value in os.environ.items() if key != "BRUSHWORK_TOKEN"}
+        environment = surroundings.for_children()
         with log.open("wb") as file:
             self.processes[name] = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "brushwork", "train", *arguments, "--json",
@@ -237,11 +264,22 @@ class Trainings:
         self.catalogue.refresh()
 
 
+def _worker_of(run: runs.RunFolder) -> int | None:
+    """Return the process that holds a run's lock, 0 if it does not say which; None when nobody works on it."""
+    with contextlib.suppress(OSError), (run.path / ".lock").open(encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = file.read().strip()
+            return int(text) if text.isdecimal() else 0
+    return None
+
+
 def _short(text: str) -> str:
     return text.rstrip("/").rsplit("/", 1)[-1] if text.startswith(("/", ".", "~")) else text
 
 
 def _last_error(text: str) -> str:
-    """Return what follows the last ``error:``, without folders of this machine."""
+    """Return what follows the last ``error:``."""
     _, found, rest = text.rpartition("error: ")
     return rest.strip()[:2000] if found else ""

@@ -35,9 +35,7 @@ def picture_of(text: str, most_pixels: int, what: str) -> PIL.Image.Image:
 
 def keep(engine: Engine, image: PIL.Image.Image) -> str:
     """Put a picture into the store and return its id."""
-    picture, path = engine.store.add_upload(image.width, image.height)
-    path.write_bytes(uploads.encode(image))
-    return picture
+    return engine.store.add_upload(uploads.encode(image), image.width, image.height)
 
 
 def base64_of(data: bytes) -> str:

@@ -58,7 +58,7 @@ class Options:
         if given.get("sd_model_checkpoint"):
             self._chosen[client] = self.find(str(given["sd_model_checkpoint"]))
         if given.get("CLIP_stop_at_last_layers"):
-            self._clip_skip[client] = int(given["CLIP_stop_at_last_layers"])
+            self._clip_skip[client] = clip_skip_of(given)
         if given.get("sd_vae"):
             self._vae[client] = str(given["sd_vae"])
         if given.get(NOISE) is not None:
@@ -83,6 +83,7 @@ class Options:
 
     def check(self, given: dict[str, Any]) -> None:
         """Refuse a value that we could not honour."""
+        clip_skip_of(given)
         for name, plain in PLAIN.items():
             if given.get(name) not in (None, plain):
                 message = f"{name}: this server knows {plain} only; leave it out"
@@ -96,3 +97,18 @@ class Options:
     def find(self, title: str) -> str:
         """Return the name of a model from its title, its name or the start of its hash."""
         return self.engine.catalogue.find("model", title.strip()).name
+
+
+def clip_skip_of(given: dict[str, Any]) -> int:
+    """Return the layer at which prompts end; 0 where it is not given.
+
+    Raises:
+        ConfigError: It is no layer.
+    """
+    value = given.get("CLIP_stop_at_last_layers")
+    if value is None:
+        return 0
+    if not isinstance(value, int | float) or value != value or not 0 <= value <= 12 or value != int(value):  # noqa: PLR0124, PLR2004  (NaN; A1111's range)
+        message = f"CLIP_stop_at_last_layers: {str(value)[:40]!r} is not a whole number from 1 to 12"
+        raise ConfigError(message)
+    return int(value)

@@ -16,9 +16,9 @@ from pydantic import ValidationError
 
 from brushwork import infotext, samplers
 from brushwork.errors import ConfigError, RunFailed
-from brushwork.serve import wire
+from brushwork.serve import checks, wire
 from brushwork.serve.a1111 import extras
-from brushwork.serve.a1111.options import NOISE, Options
+from brushwork.serve.a1111.options import NOISE, Options, clip_skip_of
 from brushwork.serve.a1111.requests import Generation, ImageRequest, TextRequest
 from brushwork.serve.faces.native import client_of
 from brushwork.serve.jobs import AdapterAsked, ImageToImage, TextToImage
@@ -95,7 +95,7 @@ class Face:
         return self._answer(asked, row)
 
     def _clip_skip(self, override: dict[str, Any], client: str) -> int:
-        return int(override.get("CLIP_stop_at_last_layers") or self.options.clip_skip(client))
+        return clip_skip_of(override) or self.options.clip_skip(client)
 
     def _job(self, asked: Generation, more: dict[str, Any], noise_multiplier: float) -> TextToImage | ImageToImage:
         """Return the job that a request comes to."""
@@ -113,7 +113,9 @@ class Face:
             "variation_seed": max(-1, asked.subseed),
             "variation_strength": max(0.0, asked.subseed_strength),
             "tiling": bool(asked.tiling),
-            "adapters": [AdapterAsked(name=str(each["path"]), weight=each.get("multiplier", 1)) for each in asked.lora],
+            "adapters": [
+                AdapterAsked(name=each.get("path", ""), weight=each.get("multiplier", 1)) for each in asked.lora
+            ],
         }
         if not isinstance(asked, ImageRequest):
             return TextToImage(**given, hires=asked.hires() if isinstance(asked, TextRequest) else None)
@@ -121,6 +123,7 @@ class Face:
             message = "init_images: img2img needs one picture"
             raise ConfigError(message)
         most = self.engine.config.limits.upload_pixels
+        checks.size("", asked.width or 0, asked.height or 0, self.engine.config.limits)
         start = wire.picture_of(asked.init_images[0], most, "init_images")
         partly = asked.mask is not None and asked.inpaint_full_res  # then the whole picture keeps its size
         ids = {"init": wire.keep(self.engine, start if partly else _resized(start, asked))}

@@ -117,8 +117,8 @@ def _pictures(router: APIRouter, engine: Engine) -> None:
         """Send a picture to start from, or a mask, and get its id."""
         data = await file.read()
         image = await asyncio.to_thread(uploads.decode, data, engine.config.limits.upload_pixels)
-        picture, path = engine.store.add_upload(image.width, image.height)
-        path.write_bytes(await asyncio.to_thread(uploads.encode, image))
+        encoded = await asyncio.to_thread(uploads.encode, image)
+        picture = engine.store.add_upload(encoded, image.width, image.height)
         return {"id": picture, "width": image.width, "height": image.height}
 
     @router.post("/api/v1/metadata/parse", tags=["images"])

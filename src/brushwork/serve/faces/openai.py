@@ -27,6 +27,8 @@ from brushwork.serve.jobs import SEEDS, AdapterAsked, ImageToImage, TextToImage
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from starlette.datastructures import FormData
+
     from brushwork.serve.engine import Engine
     from brushwork.serve.live import Live
     from brushwork.serve.store import PictureRow
@@ -45,7 +47,11 @@ class Loras(BaseModel):
 
 def _parsed(value: object) -> object:
     """Read a list that came as a form's text."""
-    return json.loads(value) if isinstance(value, str) else value
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except RecursionError:
+        message = "nested too deeply"
+        raise ValueError(message) from None
 
 
 class Generate(BaseModel):
@@ -79,6 +85,16 @@ class Generate(BaseModel):
     loras: Annotated[list[Loras], BeforeValidator(_parsed)] = []
     strength: float = Field(0.75, gt=0, le=1)
 
+    def check(self) -> None:
+        """Refuse what cannot be answered, before anything is drawn.
+
+        Raises:
+            ConfigError: With the field.
+        """
+        if self.stream and (self.n or 1) > 1:
+            message = "n: one picture at a time can be streamed"
+            raise ConfigError(message)
+
     @property
     def ignored(self) -> list[str]:
         """The fields that were given and that no model here can follow."""
@@ -103,25 +119,15 @@ def make_router(engine: Engine) -> APIRouter:
     @router.post("/images/generations")
     async def generations(request: Request, asked: Generate) -> Response:
         """Draw from a text."""
+        asked.check()
         live = engine.submit(TextToImage(**_job(engine, asked)), client_of(request))
         return await _answered(engine, request, asked, live, "image_generation")
 
     @router.post("/images/edits")
     async def edits(request: Request) -> Response:
         """Change a picture; where a mask is transparent, and only there, if there is one."""
-        form = await request.form()
-        files = [value for key, value in form.multi_items() if key in ("image", "image[]")]
-        scalars = {key: value for key, value in form.items() if key not in ("image", "image[]", "mask")}
-        try:
-            asked = Edit(**scalars)
-        except ValidationError as error:
-            first = error.errors()[0]
-            message = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-            raise ConfigError(message) from None
-        if len(files) != 1:
-            message = f"image: {len(files)} pictures; exactly one can be edited"
-            raise ConfigError(message)
-        given = await _edited(engine, files[0], form.get("mask"), asked)
+        async with request.form() as form:
+            asked, given = await _read(engine, form)
         live = engine.submit(ImageToImage(**_job(engine, asked), **given, strength=asked.strength), client_of(request))
         return await _answered(engine, request, asked, live, "image_edit")
 
@@ -199,6 +205,27 @@ def _size(text: str | None) -> tuple[int | None, int | None]:
     return int(width), int(height)
 
 
+async def _read(engine: Engine, form: FormData) -> tuple[Edit, dict[str, Any]]:
+    """Return what a form asks for, and the ids of its pictures.
+
+    Raises:
+        ConfigError: A field is wrong, or there is not exactly one picture.
+    """
+    files = [value for key, value in form.multi_items() if key in ("image", "image[]")]
+    scalars = {key: value for key, value in form.items() if key not in ("image", "image[]", "mask")}
+    try:
+        asked = Edit(**scalars)
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise ConfigError(message) from None
+    asked.check()
+    if len(files) != 1 or isinstance(files[0], str) or isinstance(form.get("mask"), str):
+        message = f"image: {len(files)} pictures; exactly one can be edited, sent as a file, and so its mask"
+        raise ConfigError(message)
+    return asked, await _edited(engine, files[0], form.get("mask"), asked)
+
+
 async def _edited(engine: Engine, file: Any, mask: Any, asked: Edit) -> dict[str, Any]:
     """Store picture and mask; transparent is what is to be drawn, the opposite of A1111's white."""
     most = engine.config.limits.upload_pixels
@@ -224,9 +251,6 @@ async def _edited(engine: Engine, file: Any, mask: Any, asked: Edit) -> dict[str
 
 async def _answered(engine: Engine, request: Request, asked: Generate, live: Live, event: str) -> Response:
     if asked.stream:
-        if (asked.n or 1) > 1:
-            message = "n: one picture at a time can be streamed"
-            raise ConfigError(message)
         return StreamingResponse(_streamed(engine, asked, live, event), media_type="text/event-stream")
     while not live.over.is_set():
         try:
@@ -274,6 +298,14 @@ def _encoded(png: bytes, asked: Generate) -> bytes:
 
 async def _streamed(engine: Engine, asked: Generate, live: Live, event: str) -> AsyncIterator[str]:
     """Yield previews and then the picture, as server-sent events."""
+    try:
+        async for told in _told(engine, asked, live, event):
+            yield told
+    finally:  # the client is gone, or has its picture: then there is nothing to end
+        await engine.cancel(live.id)
+
+
+async def _told(engine: Engine, asked: Generate, live: Live, event: str) -> AsyncIterator[str]:
     sent, wanted, shown = 0, asked.partial_images or 0, {"background": "opaque", "quality": "auto"}
     async for each in live.follow():
         about = {**shown, "created_at": int(time.time()), "size": asked.size or "auto"}

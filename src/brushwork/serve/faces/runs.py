@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import zipfile
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +30,7 @@ REPORT_POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 )
 """A report may run its own scripts, but not as a page of ours: what is in it came from pictures' captions too."""
-OVER = ("done", "failed", "stopped", "diverged", "interrupted")
+OVER = ("done", "failed", "stopped", "diverged", "interrupted", "broken")
 
 
 def make_router(engine: Engine) -> APIRouter:
@@ -76,11 +77,13 @@ def _runs(router: APIRouter, trainings: Trainings) -> None:
     @router.get("/runs/{name}/steps")
     async def steps(name: str, after: int = 0) -> list[dict[str, Any]]:
         """Return the logged steps after one."""
-        return [step for step in trainings.find(name).steps() if step["index"] > after]
+        return trainings.steps(trainings.find(name), after)
 
     @router.get("/runs/{name}/events")
     async def events(name: str, last_event_id: Annotated[int, Header(ge=0)] = 0) -> StreamingResponse:
         """Follow a run's steps (server-sent events; the id is the step's number)."""
+        if all(each["name"] != name for each in trainings.unborn()):
+            trainings.find(name)
         stream = _follow(trainings, name, last_event_id)
         return StreamingResponse(stream, media_type="text/event-stream", headers={"cache-control": "no-store"})
 
@@ -92,9 +95,11 @@ async def _follow(trainings: Trainings, name: str, after: int) -> AsyncIterator[
         unborn = [each for each in trainings.unborn() if each["name"] == name]
         if unborn:
             shown, steps = unborn[0], []
-        else:
+        elif name in trainings.known():
             run = trainings.find(name)
-            shown, steps = trainings.shown(run), [step for step in run.steps() if step["index"] > after]
+            shown, steps = trainings.shown(run), trainings.steps(run, after)
+        else:
+            return  # somebody removed it
         for step in steps:
             after = step["index"]
             yield f"id: {after}\nevent: step\ndata: {json.dumps(step)}\n\n"
@@ -117,14 +122,12 @@ def _files(router: APIRouter, trainings: Trainings) -> None:
     @router.get("/runs/{name}/samples/{step}")
     async def samples(name: str, step: int) -> list[str]:
         """Return the names of the pictures that were drawn at a step."""
-        folder = trainings.find(name).path / "samples" / str(step)
-        return sorted(each.name for each in folder.glob("*.png"))
+        return sorted(each.name for each in _samples(trainings.find(name), step))
 
     @router.get("/runs/{name}/samples/{step}/{picture}", response_class=FileResponse)
     async def sample(name: str, step: int, picture: str) -> FileResponse:
         """Return a picture that was drawn at a step."""
-        folder = trainings.find(name).path / "samples" / str(step)
-        found = [each for each in folder.glob("*.png") if each.name == picture]
+        found = [each for each in _samples(trainings.find(name), step) if each.name == picture]
         if not found:
             raise HTTPException(404, "there is no such picture")
         return FileResponse(found[0], media_type="image/png")
@@ -135,8 +138,14 @@ def _files(router: APIRouter, trainings: Trainings) -> None:
         run = trainings.find(name)
         _there(run.weights)
         data = await asyncio.to_thread(_zipped, run)
-        disposition = f'attachment; filename="{name}.zip"'
+        disposition = f'attachment; filename="{re.sub(r"[^A-Za-z0-9 _.-]", "_", name)}.zip"'
         return Response(data, media_type="application/zip", headers={"content-disposition": disposition})
+
+
+def _samples(run: RunFolder, step: int) -> list[Path]:
+    """Return the pictures of a step, none where nothing was drawn."""
+    there = {each.name: each for each in (run.path / "samples").glob("*")}
+    return list(there[str(step)].glob("*.png")) if str(step) in there else []
 
 
 def _there(path: Path) -> Path:
