@@ -117,11 +117,16 @@ def test_extras_styles_and_interrogate(web: webuiapi.WebUIApi, server: Server) -
     ("given", "said"),
     [
         ({"restore_faces": True}, "restore_faces: this server cannot do it"),
-        ({"enable_hr": True}, "enable_hr: this server cannot do it"),
+        ({"enable_hr": True, "hr_upscaler": "Lancos"}, "Did you mean Lanczos"),
+        ({"enable_hr": True, "hr_scale": 0.5}, "greater than or equal to 1"),
+        ({"enable_hr": True, "hr_checkpoint_name": "other"}, "hr_checkpoint_name: this server cannot do it"),
+        ({"subseed_strength": 2}, "less than or equal to 1"),
+        ({"seed_resize_from_h": 64}, "seed_resize_from_h: this server cannot do it"),
         ({"sampler_name": "DPM fast"}, "not available"),
         ({"scheduler": "unheard"}, "scheduler: there is no 'unheard'"),
         ({"override_settings": {"sd_model_checkpoint": "nix"}}, "model: there is no 'nix'"),
-        ({"override_settings": {"initial_noise_multiplier": 0.9}}, "initial_noise_multiplier"),
+        ({"override_settings": {"initial_noise_multiplier": 9}}, "initial_noise_multiplier: 9 is not a number from 0"),
+        ({"override_settings": {"inpainting_mask_weight": 0.5}}, "inpainting_mask_weight"),
     ],
 )
 def test_what_cannot_be_done_is_refused_and_nothing_else_is_drawn(
@@ -135,12 +140,17 @@ def test_what_cannot_be_done_is_refused_and_nothing_else_is_drawn(
 
 def test_openai_generate_with_the_seed_in_extra_fields(client: openai.OpenAI) -> None:
     answer = client.images.generate(
-        model="mini", prompt="a dog", size="64x64", n=2, extra_body={"seed": 7, "num_inference_steps": 3}
+        model="mini",
+        prompt="a dog",
+        size="64x64",
+        n=2,
+        extra_body={"seed": 7, "num_inference_steps": 3, "clip_skip": 2},
     )
     assert len(answer.data or []) == 2
     data = [base64.b64decode(each.b64_json or "") for each in answer.data or []]
     assert [(each.model_extra or {})["seed"] for each in answer.data or []] == [7, 8]
     assert read_bytes(data[0]).fields["Steps"] == "3"
+    assert read_bytes(data[0]).fields["Clip skip"] == "2"
     jpeg = client.images.generate(
         prompt="a dog", size="64x64", output_format="jpeg", extra_body={"num_inference_steps": 1}
     )

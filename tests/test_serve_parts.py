@@ -78,6 +78,7 @@ def test_a_grid_has_every_combination_x_innermost() -> None:
         (Axis(name="steps", values=("many",)), "'many' is not a number"),
         (Axis(name="size", values=("64",)), "is not WIDTHxHEIGHT"),
         (Axis(name="adapter_weight", values=(1,)), "has no adapters"),
+        (Axis(name="clip_skip", values=(0,)), "clip_skip: Input should be greater than 0"),
     ],
 )
 def test_an_axis_that_cannot_be(axis: Axis, said: str) -> None:

@@ -10,6 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from brushwork import inpaint
+from brushwork import noise as noises
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -22,13 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kept:
-    """What a mask keeps: clean latents with their noise, (B, 1, H, W) masks that are 1 where to draw, the pictures."""
+    """What a mask keeps: clean latents with their noise, (B, C, H, W), and masks (B, 1, H, W), 1 where to draw."""
 
     clean: Tensor
     noise: Tensor
     drawn: Tensor
-    originals: list[PIL.Image.Image]
-    masks: list[PIL.Image.Image]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Start:
 
     latents: Tensor
     kept: Kept | None = None
+    views: Sequence[inpaint.View] = ()
 
     def keep(self, latents: Tensor, scheduler: Any, following: Tensor) -> Tensor:
         """Put what the mask keeps back, noised to the following timestep (none: the end)."""
@@ -48,39 +50,63 @@ class Start:
         return latents * self.kept.drawn + known * (1 - self.kept.drawn)
 
     def paste(self, images: list[PIL.Image.Image]) -> list[PIL.Image.Image]:
-        """Put the original pixels back outside of the mask; the decoder changes all of them a little."""
-        from PIL import Image
-
-        if self.kept is None:
+        """Put the original pixels back outside of the masks; the decoder changes all of them a little."""
+        if not self.views:
             return images
-        kept = zip(images, self.kept.originals, self.kept.masks, strict=True)
-        return [Image.composite(image, original, mask) for image, original, mask in kept]
+        return [view.paste(image) for view, image in zip(self.views, images, strict=True)]
 
 
 def start(
-    family: Family, scheduler: Any, requests: Sequence[Request], generators: list[Generator], timestep: Tensor
+    family: Family,
+    scheduler: Any,
+    requests: Sequence[Request],
+    generators: list[Generator],
+    timestep: Tensor,
+    *,
+    clean: Tensor | None = None,
 ) -> Start:
-    """Draw the initial noise, and lay it on the pictures to start from if there are any."""
+    """Draw the initial noise, and lay it on the pictures to start from if there are any.
+
+    Args:
+        family: The model.
+        scheduler: With its timesteps set.
+        requests: Of one size; all of them have a picture to start from or none.
+        generators: One for each request, at its seed.
+        timestep: The first one, (1,).
+        clean: Scaled latents (B, C, H, W) to start from, instead of the requests' pictures.
+    """
     import torch
 
     first = requests[0]
     device = next(family.denoiser.parameters()).device
     shape = (family.latent_channels, *latent_size(family, first))
-    if first.init is None:
-        return Start(_noise(shape, generators).to(device) * getattr(scheduler, "init_noise_sigma", 1.0))
-    originals = [_fitted(each.init, each) for each in requests if each.init is not None]
-    # The posterior is sampled before the noise is drawn, as diffusers does.
-    clean = torch.cat(
-        [_encode(family, picture, generator) for picture, generator in zip(originals, generators, strict=True)]
-    )
-    noise = _noise(shape, generators).to(device)
+    sigma = getattr(scheduler, "init_noise_sigma", 1.0)
+    if first.init is None and clean is None:
+        return Start(_noise(shape, requests, generators).to(device) * sigma)
+    views = [] if clean is not None else [inpaint.look(each) for each in requests]
+    if clean is None:
+        # The posterior is sampled before the noise is drawn, as diffusers does.
+        pairs = zip(views, generators, strict=True)
+        clean = torch.cat([_encode(family, view.picture, generator) for view, generator in pairs])
+    plain = _noise(shape, requests, generators, after=shape if views else None).to(device)
+    noise = plain * torch.tensor([each.noise_multiplier for each in requests], device=device).view(-1, 1, 1, 1)
+    masks = [view.mask for view in views if view.mask is not None]
+    drawn = _to_latents(masks, shape).to(device) if masks else None
+    if drawn is not None:
+        under = [each.masked_content for each in requests]
+        clean = torch.stack([_under(*row) for row in zip(under, clean, plain, drawn, strict=True)])
     entirely = first.strength == 1
-    whole = noise * getattr(scheduler, "init_noise_sigma", 1.0)
-    latents = whole if entirely else _noised(scheduler, clean, noise, timestep)
-    if first.mask is None:
-        return Start(latents)
-    masks = [_binary(_fitted(each.mask, each)) for each in requests if each.mask is not None]
-    return Start(latents, Kept(clean, noise, _to_latents(masks, shape).to(device), originals, masks))
+    latents = noise * sigma if entirely else _noised(scheduler, clean, noise, timestep)
+    return Start(latents) if drawn is None else Start(latents, Kept(clean, noise, drawn), views)
+
+
+def _under(content: inpaint.Content, clean: Tensor, noise: Tensor, drawn: Tensor) -> Tensor:
+    """Return the latents (C, H, W) of a picture with something else where it will be drawn anew (1, H, W)."""
+    if content == "latent noise":
+        return clean * (1 - drawn) + noise * drawn
+    if content == "latent nothing":
+        return clean * (1 - drawn)
+    return clean
 
 
 def latent_size(family: Family, request: Request) -> tuple[int, int]:
@@ -109,10 +135,32 @@ def _noised(scheduler: Any, clean: Tensor, noise: Tensor, timestep: Tensor) -> T
     return cast("Tensor", scheduler.add_noise(clean, noise, timestep))
 
 
-def _noise(shape: tuple[int, ...], generators: list[Generator]) -> Tensor:
+def _noise(
+    shape: tuple[int, ...],
+    requests: Sequence[Request],
+    generators: list[Generator],
+    after: tuple[int, ...] | None = None,
+) -> Tensor:
+    """Return each request's own noise, (B, *shape), turned towards that of its variation seed.
+
+    Args:
+        shape: Of one picture's latents.
+        requests: With the variation seeds.
+        generators: One for each.
+        after: What a picture of the variation seed would have drawn before its noise; None: nothing.
+    """
     import torch
 
-    return torch.cat([torch.randn((1, *shape), generator=generator) for generator in generators])
+    drawn = []
+    for request, generator in zip(requests, generators, strict=True):
+        own = torch.randn(shape, generator=generator)
+        if request.variation_strength:
+            other = torch.Generator().manual_seed(request.variation_seed)
+            if after is not None:
+                torch.randn(after, generator=other)
+            own = noises.slerp(own, torch.randn(shape, generator=other), request.variation_strength)
+        drawn.append(own)
+    return torch.stack(drawn)
 
 
 def _encode(family: Family, picture: PIL.Image.Image, generator: Generator) -> Tensor:
@@ -125,18 +173,6 @@ def _encode(family: Family, picture: PIL.Image.Image, generator: Generator) -> T
     moments = family.encode_images(pixels.to(weight.device, weight.dtype))
     noise = torch.randn(moments.mean.shape, generator=generator).to(weight.device)
     return family.scale_latents(moments.mean.float() + moments.std.float() * noise)
-
-
-def _fitted(picture: PIL.Image.Image, request: Request) -> PIL.Image.Image:
-    """Fill the size with a picture, cut evenly at its longer side."""
-    from PIL import Image, ImageOps
-
-    return ImageOps.fit(picture.convert("RGB"), _size(request), Image.Resampling.LANCZOS)
-
-
-def _binary(mask: PIL.Image.Image) -> PIL.Image.Image:
-    """Return black and white."""
-    return mask.convert("L").point([0] * 128 + [255] * 128)
 
 
 def _to_latents(masks: Sequence[PIL.Image.Image], shape: tuple[int, ...]) -> Tensor:

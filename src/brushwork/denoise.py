@@ -46,7 +46,7 @@ def pictures(family: Family, requests: Sequence[Request], tell: Callable[[float]
     if own is not None:
         return list(own(requests, tell))
     first = requests[0]
-    if first.grammar or first.clip_skip != 1:
+    if first.grammar or first.clip_skip != 1 or first.hires is not None or first.tiling:
         return stepwise.pictures(family, requests, tell)
     check_channels(family)
     scheduler = scheduler_of(family, first)
@@ -110,8 +110,15 @@ def undisturbed(family: Family) -> Iterator[None]:
             module.training = True
 
 
-def set_timesteps(scheduler: Any, request: Request, family: Family) -> Tensor:
-    """Set the scheduler to the request's steps; from an ``init`` picture, only to the last ``strength`` of them."""
+def set_timesteps(scheduler: Any, request: Request, family: Family, *, begun: bool = False) -> Tensor:
+    """Set the scheduler to the request's steps; from a picture, only to the last ``strength`` of them.
+
+    Args:
+        scheduler: From ``scheduler_of``.
+        request: With ``init`` it starts from a picture.
+        family: The model.
+        begun: It starts from a picture though it has no ``init``: the second pass of another.
+    """
     limit = int(scheduler.config.num_train_timesteps)
     if request.steps > limit:
         message = f"steps: {request.steps} is more than the {limit} that the base was trained with"
@@ -126,7 +133,7 @@ def set_timesteps(scheduler: Any, request: Request, family: Family) -> Tensor:
         message = f"sampler: {request.sampler} cannot take {request.steps} steps: {error}"
         raise ConfigError(message) from error
     timesteps: Tensor = scheduler.timesteps
-    if request.init is None:
+    if request.init is None and not begun:
         return timesteps
     skipped = (request.steps - int(request.steps * request.strength)) * scheduler.order
     if skipped >= len(timesteps):

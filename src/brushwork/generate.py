@@ -16,8 +16,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from brushwork import __version__, denoise, infotext, progress, provenance, samplers
-from brushwork.errors import ConfigError
+from brushwork import __version__, denoise, hires, infotext, inpaint, progress, provenance, samplers, tiling, wordings
+from brushwork.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -25,9 +25,28 @@ if TYPE_CHECKING:
     import PIL.Image
 
     from brushwork.adapters import Adapter
+    from brushwork.hires import Hires
+    from brushwork.vaes import Used
     from brushwork.values import Family
 
 SEEDS = 1 << 63
+LATER = (
+    "variation_seed",
+    "variation_strength",
+    "noise_multiplier",
+    "mask_blur",
+    "masked_content",
+    "only_masked_padding",
+    "tiling",
+    "hires",
+)
+"""Of these the provenance says only what is not as usual, so that a picture without them is the same file as before."""
+MOST_NOISE = 1.5
+"""The largest noise multiplier."""
+OURS = ("variation_strength", "tiling", "hires")
+"""What only our own drawing can do from text alone."""
+MOST_BLUR = 64
+"""The largest deviation of a mask's blur, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +67,16 @@ class Request:
         strength: With ``init``: how much of it is noised away, above 0 to 1.
         grammar: Whether brackets, BREAK and the like in the prompts mean what they mean to A1111.
         clip_skip: The prompt's encoding ends at this layer of the text encoder, counted from the last; 1: all are used.
+        variation_seed: Of other noise, towards which the seed's own is turned.
+        variation_strength: How far it is turned, 0 (not at all) to 1 (the other noise).
+        noise_multiplier: With ``init``: the initial noise is multiplied by this; less leaves a smoother picture.
+        mask_blur: With ``mask``: the deviation in pixels of the blur that softens its edge.
+        masked_content: With ``mask``: what is under it at first: ``original``, ``fill`` (the colours about it),
+            ``latent noise`` or ``latent nothing``.
+        only_masked_padding: With ``mask``: the box about it, padded by so many pixels, is drawn at the size that is
+            asked for and put back; None: the whole picture is drawn.
+        tiling: Whether the picture shall repeat without a seam.
+        hires: A second, larger pass.
     """
 
     prompt: str
@@ -63,6 +92,14 @@ class Request:
     strength: float = 0.75
     grammar: bool = False
     clip_skip: int = 1
+    variation_seed: int = 0
+    variation_strength: float = 0.0
+    noise_multiplier: float = 1.0
+    mask_blur: float = 0.0
+    masked_content: inpaint.Content = "original"
+    only_masked_padding: int | None = None
+    tiling: bool = False
+    hires: Hires | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no model could draw."""
@@ -81,6 +118,26 @@ class Request:
         if self.mask is not None and self.init is not None:
             mask, init = ("x".join(map(str, picture.size)) for picture in (self.mask, self.init))
             _require(mask == init, f"mask: it is {mask} but the picture is {init}; they must be of one size")
+        self._check_noise()
+        self._check_mask()
+
+    def _check_noise(self) -> None:
+        seed, strength, times = self.variation_seed, self.variation_strength, self.noise_multiplier
+        _require(0 <= seed < SEEDS, f"variation_seed: {seed} is not a whole number from 0 to {SEEDS - 1}")
+        _require(0 <= strength <= 1, f"variation_strength: {strength} is not from 0 to 1")
+        _require(0 <= times <= MOST_NOISE, f"noise_multiplier: {times} is not from 0 to {MOST_NOISE}")
+        _require(times == 1 or self.init is not None, "noise_multiplier: it needs a picture to start from (init)")
+        _require(self.hires is None or self.init is None, "hires: its first pass is from text alone; leave init out")
+
+    def _check_mask(self) -> None:
+        known, padding = inpaint.CONTENTS, self.only_masked_padding
+        hint = nearest(self.masked_content, known)
+        _require(self.masked_content in known, f"masked_content: there is no {self.masked_content!r}.{hint}")
+        _require(0 <= self.mask_blur <= MOST_BLUR, f"mask_blur: {self.mask_blur} is not from 0 to {MOST_BLUR}")
+        _require(padding is None or padding >= 0, f"only_masked_padding: {padding} is not a number from 0 up")
+        for name in ("mask_blur", "masked_content", "only_masked_padding"):
+            usual = getattr(self, name) == getattr(type(self), name)
+            _require(usual or self.mask is not None, f"{name}: it needs a mask")
 
 
 @dataclass(frozen=True)
@@ -171,7 +228,29 @@ def fitted(family: Family, request: Request) -> Request:
         f"negative: this base ({family.name}) is told the guidance as a number and makes no second prediction, so "
         f"there is nothing to steer away with; leave the negative prompt out",
     )
-    return dataclasses.replace(request, width=width, height=height)
+    larger = None if request.hires is None else hires.fitted(request.hires, width, height, unit)
+    _check_family(family, request)
+    return dataclasses.replace(request, width=width, height=height, hires=larger)
+
+
+def _check_family(family: Family, request: Request) -> None:
+    """Refuse what a family cannot do."""
+    noises = request.masked_content in ("latent noise", "latent nothing")
+    _require(
+        not noises or family.flow is None,
+        f"masked_content: {request.masked_content} is for models of noise schedules, but this base is a flow model "
+        f"({family.name}); use original or fill",
+    )
+    if getattr(family, "draw", None) is not None:
+        for name in OURS:
+            usual = getattr(request, name) == getattr(Request, name)
+            _require(
+                usual, f"{name}: this base ({family.name}) is drawn by its own pipeline, which has none; leave it out"
+            )
+        if request.grammar or request.clip_skip != 1:
+            wordings.check_plain(family, request)
+    elif request.tiling:
+        tiling.check(family)
 
 
 def _settings(request: Request) -> tuple[Any, ...]:
@@ -188,6 +267,8 @@ def _settings(request: Request) -> tuple[Any, ...]:
         request.init is None,
         request.mask is None,
         request.strength if request.init is not None else None,
+        request.tiling,
+        request.hires is None,
     )
 
 
@@ -198,7 +279,9 @@ def _warn_of_unread(family: Family, requests: Sequence[Request]) -> None:
             progress.note(f"warning: the prompt {text[:40]!r}... is too long for this model; not read: {unread!r}")
 
 
-def facts_of(family: Family, label: str, model_hash: str, adapters: Sequence[Adapter]) -> dict[str, Any]:
+def facts_of(
+    family: Family, label: str, model_hash: str, adapters: Sequence[Adapter], vae: Used | None = None
+) -> dict[str, Any]:
     """Return what the pictures of one call have in common."""
     parameter = next(family.denoiser.parameters())
     return {
@@ -210,6 +293,7 @@ def facts_of(family: Family, label: str, model_hash: str, adapters: Sequence[Ada
         "model_hash": model_hash,
         "family": family.name,
         "base_fingerprint": family.fingerprint,
+        **({"vae": vae.name, "vae_hash": vae.hash} if vae is not None else {}),
         "adapters": [
             {"name": each.name, "weight": each.weight, "hash": each.hash, "kind": each.kind} for each in adapters
         ],
@@ -223,8 +307,12 @@ def describe(image: PIL.Image.Image, request: Request, facts: dict[str, Any]) ->
     asked |= {"sampler": sampler.name, "schedule": sampler.schedule, "scheduler": sampler.scheduler}
     for name in ("init", "mask"):
         asked[name] = None if asked[name] is None else _pixel_hash(asked[name])
+    asked["hires"] = None if request.hires is None else dataclasses.asdict(request.hires)
     if request.init is None:
         del asked["init"], asked["mask"], asked["strength"]
+    for name in LATER:
+        if asked[name] == getattr(Request, name):
+            del asked[name]
     return Picture(image, request, _infotext(request, sampler, facts), facts | {"request": asked})
 
 
@@ -241,7 +329,9 @@ def _infotext(request: Request, sampler: samplers.Sampler, facts: dict[str, Any]
         "Size": f"{request.width}x{request.height}",
         "Model hash": facts["model_hash"],
         "Model": facts["model"],
-        "Denoising strength": "" if request.init is None else request.strength,
+        "VAE hash": facts.get("vae_hash", ""),
+        "VAE": facts.get("vae", ""),
+        **_extras(request),
         "Clip skip": "" if request.clip_skip == 1 else request.clip_skip,
         "RNG": "CPU",
         "Lora hashes": ", ".join(f"{each['name']}: {each['hash']}" for each in adapters),
@@ -251,6 +341,24 @@ def _infotext(request: Request, sampler: samplers.Sampler, facts: dict[str, Any]
     }
     given = {name: value for name, value in fields.items() if value != ""}
     return infotext.write(request.prompt, request.negative_prompt, given)
+
+
+def _extras(request: Request) -> dict[str, object]:
+    """Return A1111's fields of what was asked for beyond the usual."""
+    fields: dict[str, object] = {}
+    if request.variation_strength:
+        fields |= {"Variation seed": request.variation_seed, "Variation seed strength": request.variation_strength}
+    if request.init is not None or request.hires is not None:
+        fields["Denoising strength"] = request.strength if request.hires is None else request.hires.strength
+    if request.noise_multiplier != 1:
+        fields["Noise multiplier"] = request.noise_multiplier
+    if request.mask is not None:
+        fields |= {"Mask blur": request.mask_blur or "", "Masked content": request.masked_content}
+        if request.only_masked_padding is not None:
+            fields |= {"Inpaint area": "Only masked", "Masked area padding": request.only_masked_padding}
+    if request.tiling:
+        fields["Tiling"] = True
+    return fields | hires.infotext(request.hires)
 
 
 def _pixel_hash(image: PIL.Image.Image) -> str:

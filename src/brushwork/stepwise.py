@@ -12,14 +12,18 @@ was drawn beside it: noise, schedule and text are its own.
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from brushwork import canvas, denoise, wordings
+from brushwork import canvas, denoise, hires, tiling, wordings
+from brushwork.errors import RunFailed
 from brushwork.values import Conditioning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     import PIL.Image
     from torch import Tensor
@@ -29,6 +33,16 @@ if TYPE_CHECKING:
 
 AT_ONCE = 16
 """So many latents go through the denoiser at once, unless told otherwise; a guided picture is two."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A way from noise, or from a picture with noise on it, to a picture; a second one makes it larger."""
+
+    request: Request
+    scheduler: Any
+    timesteps: Tensor
+    wording: wordings.Wording
 
 
 class Drawing:
@@ -41,22 +55,35 @@ class Drawing:
             ConfigError: The sampler cannot do so many steps.
             ModelError: The denoiser wants more than noise and text.
         """
+        denoise.check_channels(family)
+        self.family, self.request, self.index, self.at = family, request, 0, 0
+        self.broken: RunFailed | None = None
+        """Why there is no picture to enlarge; ``image`` raises it."""
+        self.passes = [_pass(family, request)]
+        larger = hires.second(request)
+        if larger is not None:
+            self.passes.append(_pass(family, larger, begun=True))
+        self.total = sum(len(each.timesteps) for each in self.passes)
+        """How many steps there are, of both passes."""
+        self._begin(self.passes.pop(0))
+
+    def _begin(self, now: Pass, *, clean: Tensor | None = None) -> None:
+        """Lay down the noise of a pass: on the request's picture, or on ``clean`` latents."""
         import torch
 
-        denoise.check_channels(family)
-        self.family, self.request, self.index = family, request, 0
-        self.scheduler = denoise.scheduler_of(family, request)
-        self.generators = [torch.Generator().manual_seed(request.seed)]
-        with denoise.undisturbed(family):
-            self.timesteps = denoise.set_timesteps(self.scheduler, request, family)
-            self.start = canvas.start(family, self.scheduler, [request], self.generators, self.timesteps[:1])
-            self.wording = wordings.encode(family, request)
+        self.now, self.at = now, 0
+        self.generators = [torch.Generator().manual_seed(now.request.seed)]
+        with denoise.undisturbed(self.family), self.edges():
+            self.start = canvas.start(
+                self.family, now.scheduler, [now.request], self.generators, now.timesteps[:1], clean=clean
+            )
         self.latents = self.start.latents
 
-    @property
-    def total(self) -> int:
-        """How many steps there are."""
-        return len(self.timesteps)
+    def edges(self) -> AbstractContextManager[None]:
+        """Within this context the model's edges are joined, if the picture shall tile."""
+        if self.request.tiling:
+            return tiling.circular(self.family.denoiser, self.family.vae)
+        return contextlib.nullcontext()
 
     @property
     def done(self) -> bool:
@@ -66,25 +93,44 @@ class Drawing:
     @property
     def texts(self) -> Conditioning:
         """What the denoiser is told at the next step."""
-        return self.wording.at(self.index, self.total)
+        return self.now.wording.at(self.at, len(self.now.timesteps))
 
     def inputs(self) -> tuple[Tensor, Tensor]:
         """Return what the denoiser is to look at next, (1 or 2, C, H, W), and the timestep of each."""
         import torch
 
-        timestep = self.timesteps[self.index]
+        timestep = self.now.timesteps[self.at]
         flows = self.family.flow is not None
-        scaled = self.latents if flows else self.scheduler.scale_model_input(self.latents, timestep)
-        rows = 2 if denoise.guided(self.family, self.request) else 1
+        scaled = self.latents if flows else self.now.scheduler.scale_model_input(self.latents, timestep)
+        rows = 2 if denoise.guided(self.family, self.now.request) else 1
         return torch.cat([scaled] * rows), timestep.expand(rows)
 
     def step(self, predicted: Tensor) -> None:
         """Go on with what the denoiser said to ``inputs``, in float32."""
-        timestep = self.timesteps[self.index]
-        guided = denoise.combine(self.family, predicted, self.request)
-        latents = denoise.step(self.scheduler, guided, timestep, self.latents, self.generators)
+        now = self.now
+        timestep = now.timesteps[self.at]
+        guided = denoise.combine(self.family, predicted, now.request)
+        latents = denoise.step(now.scheduler, guided, timestep, self.latents, self.generators)
         self.index += 1
-        self.latents = self.start.keep(latents, self.scheduler, self.timesteps[self.index : self.index + 1])
+        self.at += 1
+        self.latents = self.start.keep(latents, now.scheduler, now.timesteps[self.at : self.at + 1])
+        if self.at == len(now.timesteps) and self.passes:
+            try:
+                self._enlarge(self.passes.pop(0))
+            except RunFailed as error:
+                self.broken, self.index = error, self.total
+
+    def _enlarge(self, following: Pass) -> None:
+        """Begin the second pass with what the first one drew."""
+        asked = self.request.hires
+        assert asked is not None, "nothing else has a second pass"
+        if asked.upscaler == "Latent":
+            denoise.check_finite(self.latents, [self.request], "latents")
+            size = canvas.latent_size(self.family, following.request)
+            self._begin(following, clean=hires.enlarge_latents(self.latents, size))
+        else:
+            large = hires.enlarge_picture(self.image(), asked)
+            self._begin(replace(following, request=replace(following.request, init=large)))
 
     def image(self) -> PIL.Image.Image:
         """Return the finished picture.
@@ -92,11 +138,60 @@ class Drawing:
         Raises:
             RunFailed: The numbers became NaN or infinite.
         """
+        if self.broken is not None:
+            raise self.broken
         denoise.check_finite(self.latents, [self.request], "latents")
-        with denoise.undisturbed(self.family):
+        with denoise.undisturbed(self.family), self.edges():
             pixels = denoise.decode(self.family, self.latents)
         denoise.check_finite(pixels, [self.request], "decoded pixels")
         return self.start.paste(canvas.to_images(pixels))[0]
+
+
+class Whole:
+    """A picture of a family that draws by itself: one step, in which all of it is drawn."""
+
+    total = 1
+
+    def __init__(self, family: Family, request: Request) -> None:
+        self.family, self.request, self.index = family, request, 0
+        self._drawn: list[PIL.Image.Image] = []
+
+    @property
+    def done(self) -> bool:
+        """Whether it is drawn."""
+        return bool(self._drawn)
+
+    def draw(self) -> None:
+        """Draw it.
+
+        Raises:
+            ConfigError: The family cannot do what the request asks for.
+        """
+        family: Any = self.family
+        with denoise.undisturbed(self.family):
+            self._drawn = list(family.draw([self.request], lambda _: None))
+        self.index = 1
+
+    def image(self) -> PIL.Image.Image:
+        """Return the finished picture."""
+        return self._drawn[0]
+
+
+def _pass(family: Family, request: Request, *, begun: bool = False) -> Pass:
+    scheduler = denoise.scheduler_of(family, request)
+    with denoise.undisturbed(family):
+        timesteps = denoise.set_timesteps(scheduler, request, family, begun=begun)
+        return Pass(request, scheduler, timesteps, wordings.encode(family, request))
+
+
+def begin(family: Family, request: Request) -> Drawing | Whole:
+    """Begin with a picture, step by step where the family lets us.
+
+    Raises:
+        ConfigError: The sampler cannot do so many steps, or the family not what is asked for.
+        ModelError: The denoiser wants more than noise and text.
+    """
+    return Drawing(family, request) if getattr(family, "draw", None) is None else Whole(family, request)
 
 
 def advance(family: Family, drawings: Sequence[Drawing], at_once: int = AT_ONCE) -> None:
@@ -105,7 +200,9 @@ def advance(family: Family, drawings: Sequence[Drawing], at_once: int = AT_ONCE)
     for drawing in drawings:
         inputs, timesteps = drawing.inputs()
         shapes = tuple((name, tuple(tensor.shape[1:])) for name, tensor in sorted(drawing.texts.tensors.items()))
-        groups[tuple(inputs.shape[1:]), str(timesteps.dtype), shapes].append((drawing, inputs, timesteps))
+        groups[tuple(inputs.shape[1:]), str(timesteps.dtype), shapes, drawing.request.tiling].append(
+            (drawing, inputs, timesteps)
+        )
     for members in groups.values():
         for part in _parts(members, at_once):
             _look(family, part)
@@ -132,7 +229,7 @@ def _look(family: Family, members: list[tuple[Drawing, Tensor, Tensor]]) -> None
     )
     latents = torch.cat([inputs for _, inputs, _ in members]).to(dtype)
     timesteps = torch.cat([each for _, _, each in members])
-    with denoise.undisturbed(family):
+    with denoise.undisturbed(family), members[0][0].edges():
         predicted = family.predict(latents, timesteps, texts).float()
     for (drawing, inputs, _), own in zip(members, predicted.split([len(each) for _, each, _ in members]), strict=True):
         assert len(own) == len(inputs)

@@ -51,8 +51,7 @@ def encode(family: Family, request: Request) -> Wording:
     """
     if not request.grammar and request.clip_skip == 1:
         return Wording(denoise.conditioning(family, [request]), request.steps)
-    prompts = [request.negative_prompt, request.prompt] if denoise.guided(family, request) else [request.prompt]
-    courses = tuple(_course(each, request) for each in prompts)
+    courses = _courses(family, request)
     encoder: Any = getattr(family, "encode_pieces", None)
     if encoder is None:
         _refuse(courses, request, family)
@@ -64,6 +63,20 @@ def encode(family: Family, request: Request) -> Wording:
     encoded = encoder(texts, request.clip_skip).to(parameter.device, parameter.dtype)
     changing = any(len(course) > 1 for course in courses)
     return Wording(encoded, request.steps, courses if changing else ())
+
+
+def check_plain(family: Family, request: Request) -> None:
+    """Refuse prompts that mean more than their words, for a family that reads plain text.
+
+    Raises:
+        ConfigError: They do, or a layer shall be skipped.
+    """
+    _refuse(_courses(family, request), request, family)
+
+
+def _courses(family: Family, request: Request) -> tuple[tuple[Stretch, ...], ...]:
+    prompts = [request.negative_prompt, request.prompt] if denoise.guided(family, request) else [request.prompt]
+    return tuple(_course(each, request) for each in prompts)
 
 
 def _course(text: str, request: Request) -> tuple[Stretch, ...]:

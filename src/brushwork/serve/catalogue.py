@@ -24,12 +24,15 @@ if TYPE_CHECKING:
 
     from brushwork.serve.settings import ServeConfig
 
-Kind = Literal["model", "adapter", "embedding"]
+Kind = Literal["model", "adapter", "embedding", "vae"]
 HEADER = 100 << 20
 """Bytes; a longer header is none."""
 ABOUT = 100_000
 """Characters of a header's entry that are kept."""
 SHORT = 10
+CONFIG = 1 << 20
+"""Bytes; a longer config.json is of something else."""
+_VAE = ("first_stage_model.", "encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 _LORA = (".lora_", "lora_A", "lora_B", "lora_up", "lora_down", "hada_", "lokr_", "oft_")
 _WHOLE = ("model.diffusion_model.", "first_stage_model.", "double_blocks.", "joint_blocks.")
 
@@ -64,7 +67,7 @@ class Catalogue:
 
     def refresh(self) -> None:
         """Look again."""
-        known: dict[Kind, dict[str, Entry]] = {"model": {}, "adapter": {}, "embedding": {}}
+        known: dict[Kind, dict[str, Entry]] = {"model": {}, "adapter": {}, "embedding": {}, "vae": {}}
         for entry in self._look():
             there = known[entry.kind]
             name = entry.name if entry.name not in there else f"{entry.name} ({len(there)})"
@@ -138,10 +141,23 @@ def _of_folder(folder: Path) -> Iterator[Entry]:
             continue  # a link that leads out of the folder
         if path.name == "model_index.json":
             yield Entry(path.parent.name, "model", str(path.parent), "diffusers folder")
+        elif path.name == "config.json" and _is_vae(path) and not _inside_pipeline(path, root):
+            yield Entry(path.parent.name, "vae", str(path.parent), "diffusers folder")
         elif path.suffix == ".safetensors" and path.is_file() and not _inside_pipeline(path, root):
             entry = _of_file(path)
             if entry is not None:
                 yield entry
+
+
+def _is_vae(config: Path) -> bool:
+    """Return whether a diffusers folder's config is that of a VAE."""
+    if not config.is_file() or config.stat().st_size > CONFIG:
+        return False
+    try:
+        read = json.loads(config.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(read, dict) and read.get("_class_name") == "AutoencoderKL"
 
 
 def _inside_pipeline(path: Path, root: Path) -> bool:
@@ -151,13 +167,16 @@ def _inside_pipeline(path: Path, root: Path) -> bool:
 def _of_file(path: Path) -> Entry | None:
     """Return what a file's header says that it is; None when it says nothing that is known."""
     header = read_header(path)
-    if header is None:
+    beside = path.parent / "config.json"
+    if header is None or (beside.is_file() and _is_vae(beside)):
         return None
     said = header.pop("__metadata__", {})
     about = {str(key)[:ABOUT]: str(value)[:ABOUT] for key, value in said.items()} if isinstance(said, dict) else {}
     keys = list(header)
     if any(mark in key for key in keys for mark in _LORA):
         return Entry(path.stem, "adapter", str(path), "adapter", about)
+    if any(key.endswith("decoder.conv_in.weight") for key in keys) and all(key.startswith(_VAE) for key in keys):
+        return Entry(path.stem, "vae", str(path), "single file", about)
     if any(key.startswith(_WHOLE) for key in keys):
         return Entry(path.stem, "model", str(path), "single file", about)
     shapes = [value.get("shape") for value in header.values() if isinstance(value, dict)]

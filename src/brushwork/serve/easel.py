@@ -20,11 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brushwork import generate, infotext, models
+from brushwork import generate, infotext, models, vaes
 from brushwork.errors import BrushworkError, ModelError
-from brushwork.serve import previews
+from brushwork.hires import Hires
+from brushwork.serve import checks, previews, tokens
+from brushwork.serve.settings import Limits
 from brushwork.settings import Settings
-from brushwork.stepwise import Drawing, advance
+from brushwork.stepwise import Drawing, Whole, advance, begin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +48,8 @@ class EaselConfig(Settings):
     precision: str = "auto"
     memory: float = 4.0
     together: int = 8
+    side: int = Limits().side
+    pixels: int = Limits().pixels
 
 
 class Request(Settings):
@@ -54,6 +58,7 @@ class Request(Settings):
     id: str
     base: str
     adapters: tuple[tuple[str, float], ...] = ()
+    vae: str | None = None
     name: str = ""
     draw: dict[str, Any]
     init: str | None = None
@@ -65,13 +70,22 @@ class Request(Settings):
     @property
     def key(self) -> tuple[Any, ...]:
         """What must be equal for two pictures to be of one loaded model."""
-        return (self.base, self.adapters)
+        return (self.base, self.adapters, self.vae)
+
+
+class Question(Settings):
+    """A text whose tokens are to be counted for a model."""
+
+    id: str
+    base: str
+    name: str = ""
+    text: str
 
 
 @dataclass
 class _Active:
     asked: Request
-    drawing: Drawing
+    drawing: Drawing | Whole
     began: float
     previewed: float
 
@@ -80,7 +94,8 @@ class _Active:
 class _Warm:
     model: LoadedModel
     facts: dict[str, Any]
-    colours: Tensor
+    colours: Tensor | None
+    """None: the family draws by itself, so there is nothing to preview."""
     size: int
 
 
@@ -91,12 +106,17 @@ class Easel:
         self.config, self.tell = config, tell
         self.waiting: deque[tuple[Request, float]] = deque()
         self.active: dict[str, _Active] = {}
+        self.questions: deque[Question] = deque()
         self.warm: OrderedDict[tuple[Any, ...], _Warm] = OrderedDict()
         self.together = config.together
 
     def ask(self, asked: Request) -> None:
         """Let a picture wait for its turn."""
         self.waiting.append((asked, time.monotonic()))
+
+    def count(self, asked: Question) -> None:
+        """Let a text wait until the model is at hand that reads it."""
+        self.questions.append(asked)
 
     def cancel(self, picture: str) -> None:
         """Drop a picture, wherever it is."""
@@ -105,9 +125,10 @@ class Easel:
 
     def turn(self) -> bool:
         """Make one step of everything that is being drawn; return whether there is more to do."""
+        self._answer()
         self._admit()
         if not self.active:
-            return bool(self.waiting)
+            return bool(self.waiting or self.questions)
         model = self.warm[next(iter(self.active.values())).asked.key]
         if not self._advance(model):
             return True
@@ -116,17 +137,44 @@ class Easel:
                 self._follow(model, active)
         if not self.active and not self.waiting:
             self.together = self.config.together  # whatever was too much together is over
-        return bool(self.active or self.waiting)
+        return bool(self.active or self.waiting or self.questions)
+
+    def _answer(self) -> None:
+        """Count tokens, by any loaded model of the base, or a new one when nothing is being drawn."""
+        for asked in list(self.questions):
+            found = next((each for key, each in self.warm.items() if key[0] == asked.base), None)
+            if found is None and self.active:
+                continue  # loading it could take the place of the model that draws
+            self.questions.remove(asked)
+            try:
+                family = (
+                    found or self._model(Request(**asked.model_dump(exclude={"text"}), draw={}, out=""))
+                ).model.family
+                self.tell({"event": "counted", "id": asked.id, **tokens.count(family, asked.text)})
+            except BrushworkError as error:
+                self._failed(asked, type(error).__name__, str(error))
 
     def _advance(self, warm: _Warm) -> bool:
         """Make one step; when memory ran out, let all but one wait again and go on more lightly."""
-        drawings = [each.drawing for each in self.active.values()]
+        drawings = [each.drawing for each in self.active.values() if isinstance(each.drawing, Drawing)]
         try:
             advance(warm.model.family, drawings, at_once=2 * self.together)
+            self._draw_whole()
         except _memory_errors():
             self._lighter()
             return False
         return True
+
+    def _draw_whole(self) -> None:
+        """Draw one of those whose family draws by itself; the others wait for their turns."""
+        for each in list(self.active.values()):
+            if isinstance(each.drawing, Whole):
+                try:
+                    each.drawing.draw()
+                except BrushworkError as error:
+                    del self.active[each.asked.id]
+                    self._failed(each.asked, type(error).__name__, str(error))
+                return
 
     def _lighter(self) -> None:
         """Start all pictures again, one at a time; a single one that does not fit has failed."""
@@ -166,7 +214,10 @@ class Easel:
         try:
             warm = self._model(asked)
             request = generate.fitted(warm.model.family, _request(asked))
-            drawing = Drawing(warm.model.family, request)
+            if request.hires is not None:  # of the model's own size, which only we know
+                wide, high = request.hires.width or 0, request.hires.height or 0
+                checks.size("hires.", wide, high, Limits(side=self.config.side, pixels=self.config.pixels))
+            drawing = begin(warm.model.family, request)
         except BrushworkError as error:
             self._failed(asked, type(error).__name__, str(error))
             return
@@ -197,7 +248,8 @@ class Easel:
         asked, drawing = active.asked, active.drawing
         told: dict[str, Any] = {"event": "step", "id": asked.id, "done": drawing.index, "total": drawing.total}
         now = time.monotonic()
-        if not drawing.done and now - active.previewed > PREVIEW_EVERY:
+        due = not drawing.done and now - active.previewed > PREVIEW_EVERY
+        if due and isinstance(drawing, Drawing) and warm.colours is not None:
             active.previewed = now
             told["preview"] = _jpeg(previews.draw(drawing.latents, warm.colours))
         self.tell(told)
@@ -223,7 +275,7 @@ class Easel:
             return
         self.tell({"event": "done", "id": asked.id, "infotext": picture.infotext, "seconds": now - active.began})
 
-    def _failed(self, asked: Request, kind: str, message: str) -> None:
+    def _failed(self, asked: Request | Question, kind: str, message: str) -> None:
         self.tell({"event": "failed", "id": asked.id, "type": kind, "message": message})
 
     def _model(self, asked: Request) -> _Warm:
@@ -236,12 +288,14 @@ class Easel:
             asked.name or asked.base, asked.base, tuple(models.AdapterSpec(*each) for each in asked.adapters)
         )
         model = models.open_model(spec, dtype=self._dtype(), device=self.config.device)
+        used = None if asked.vae is None else vaes.put(model.family, Path(asked.vae))
         size = _bytes(model)
         while self.warm and sum(each.size for each in self.warm.values()) + size > self.config.memory * 2**30:
             self.warm.popitem(last=False)
             gc.collect()
-        facts = generate.facts_of(model.family, asked.name or model.name, model.hash, model.adapters)
-        self.warm[asked.key] = _Warm(model, facts, previews.fit(model.family), size)
+        facts = generate.facts_of(model.family, asked.name or model.name, model.hash, model.adapters, used)
+        by_itself = getattr(model.family, "draw", None) is not None
+        self.warm[asked.key] = _Warm(model, facts, None if by_itself else previews.fit(model.family), size)
         return self.warm[asked.key]
 
     def _dtype(self) -> Any:
@@ -272,7 +326,10 @@ def _request(asked: Request) -> generate.Request:
             except OSError as error:
                 message = f"{name}: the picture is not there any more; send it again"
                 raise ModelError(message) from error
-    return generate.Request(**asked.draw, **pictures)  # type: ignore[arg-type]  # each by its own name
+    given = dict(asked.draw)
+    if given.get("hires") is not None:
+        given["hires"] = Hires(**given["hires"])
+    return generate.Request(**given, **pictures)  # type: ignore[arg-type]  # each by its own name
 
 
 def _bytes(model: LoadedModel) -> int:

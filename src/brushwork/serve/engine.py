@@ -15,14 +15,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import sys
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from brushwork import samplers
-from brushwork.errors import BrushworkError, ConfigError
+from brushwork.errors import BrushworkError, ConfigError, RunFailed
 from brushwork.grammar import take_out
+from brushwork.serve import checks
 from brushwork.serve.catalogue import Catalogue, Entry
 from brushwork.serve.datasets import Datasets
 from brushwork.serve.easel import EaselConfig
@@ -42,6 +41,17 @@ if TYPE_CHECKING:
 
     AnyJob = TextToImage | ImageToImage | Compare | Grid
 
+FEATURES = (
+    "variation_seed",
+    "variation_strength",
+    "noise_multiplier",
+    "mask_blur",
+    "masked_content",
+    "only_masked_padding",
+    "tiling",
+)
+COUNTED = 64
+"""Texts whose tokens are counted at the same time, at most."""
 MEMORY = 200
 """Jobs that are over and can still be followed from their first event."""
 
@@ -70,10 +80,17 @@ class Engine:
         """Of these, the pictures that the worker has begun with; the others wait there."""
         self.retried: set[str] = set()
         """Pictures that the worker had begun with when it died."""
+        self.questions: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        """Texts whose tokens the worker counts, by id."""
         self.counts = {"pictures": 0, "failed": 0, "worker_starts": 0, "worker_deaths": 0}
         self.busy_seconds = 0.0
         easel = EaselConfig(
-            device=config.device, precision=config.precision, memory=config.memory, together=config.together
+            device=config.device,
+            precision=config.precision,
+            memory=config.memory,
+            together=config.together,
+            side=config.limits.side,
+            pixels=config.limits.pixels,
         )
         self.hand = Hand(easel, self._heard, self._died)
         self._wake = asyncio.Event()
@@ -105,7 +122,7 @@ class Engine:
             DiskFull: It cannot be written down.
         """
         self.line.check_free()
-        _limit("pictures", _count(asked), self.config.limits.pictures)
+        checks.limit("pictures", _count(asked), self.config.limits.pictures)
         planned = [self._resolved(each) for each in asked.pictures(self.random)]
         self._check(planned)
         job = new_id()
@@ -118,6 +135,29 @@ class Engine:
         live.tell("queued", position=self.position(job), pictures=len(planned))
         self._wake.set()
         return live
+
+    async def count_tokens(self, model: str, text: str) -> dict[str, Any]:
+        """Return how many tokens a prompt is to a model, as its tokenizer says.
+
+        Raises:
+            UserError: There is no such model, or the prompt is not understood.
+            RunFailed: The process that knows it ended.
+        """
+        checks.limit("text (characters)", len(text), self.config.limits.prompt)
+        checks.limit("texts that are being counted", len(self.questions), COUNTED)
+        found = self.catalogue.find("model", model)
+        question = new_id()
+        self.questions[question] = asyncio.get_running_loop().create_future()
+        asked = {"id": question, "base": found.path, "name": found.name, "text": text}
+        try:
+            await self.hand.send({"do": "count", "question": asked})
+            event = await self.questions[question]
+        finally:
+            del self.questions[question]
+        if event["event"] == "failed":
+            kind = ConfigError if event["type"] in ("ConfigError", "ModelError") else RunFailed
+            raise kind(event["message"])
+        return {name: event[name] for name in ("tokens", "chunks", "limit", "unread")}
 
     def position(self, job: str) -> int | None:
         """Return how many jobs go before this one; None when it is not waiting."""
@@ -150,34 +190,17 @@ class Engine:
             by_name[self.catalogue.find("adapter", network.name).name] = network.weight
         adapters = tuple(AdapterAsked(name=name, weight=weight) for name, weight in by_name.items())
         model = self.catalogue.find("model", planned.model).name
-        return planned.model_copy(update={"model": model, "adapters": adapters})
+        vae = planned.vae and self.catalogue.find("vae", planned.vae).name
+        return planned.model_copy(update={"model": model, "adapters": adapters, "vae": vae})
 
     def _check(self, planned: list[Planned]) -> None:
         """Refuse what is beyond a limit, and what no sampler could draw."""
-        limits = self.config.limits
+        checks.check(planned, self.config.limits)
         for each in planned:
-            _limit("steps", each.steps, limits.steps)
-            _limit("guidance_scale", each.guidance_scale, limits.guidance)
-            self.check_size(each.width or 0, each.height or 0)
-            _limit("prompt (characters)", len(each.prompt), limits.prompt)
-            _limit("negative_prompt (characters)", len(each.negative_prompt), limits.prompt)
-            _check_text(each.prompt, each.negative_prompt, each.label)
-            _limit("adapters", len(each.adapters), limits.adapters)
-            samplers.resolve(each.sampler)
             for picture in (each.init, each.mask):
                 if picture is not None and self.store.picture(picture) is None:
                     message = f"init: there is no picture {picture[:40]!r}; send it with POST /api/v1/images"
                     raise ConfigError(message)
-
-    def check_size(self, width: int, height: int) -> None:
-        """Refuse a picture that is larger than the limits.
-
-        Raises:
-            ConfigError: With the limit.
-        """
-        _limit("width", width, self.config.limits.side)
-        _limit("height", height, self.config.limits.side)
-        _limit("width x height", width * height, self.config.limits.pixels)
 
     async def _dispatch(self) -> None:
         """Hand out pictures, a few more than are drawn together, so that the worker never waits."""
@@ -200,11 +223,13 @@ class Engine:
         try:
             model = self.catalogue.find("model", planned.model)
             adapters = [(self.catalogue.find("adapter", each.name), each.weight) for each in planned.adapters]
+            vae = self.catalogue.find("vae", planned.vae).path if planned.vae else None
         except BrushworkError as error:  # it was there when the job was accepted
             self._fail(live, type(error).__name__, str(error))
             return
+        told = self._told(picture, planned, model, adapters, alone=alone) | {"vae": vae}
         try:
-            await self.hand.send({"do": "draw", "picture": self._told(picture, planned, model, adapters, alone=alone)})
+            await self.hand.send({"do": "draw", "picture": told})
         except OSError as error:
             self._fail(live, "worker_failed", f"The process that draws cannot be started: {error.strerror}.")
 
@@ -222,6 +247,7 @@ class Engine:
             "sampler",
             "strength",
             "clip_skip",
+            *FEATURES,
         )
         files = {
             name: str(self.store.path(value))
@@ -229,6 +255,7 @@ class Engine:
             if (value := getattr(planned, name)) is not None
         }
         draw = {name: getattr(planned, name) for name in names} | {"prompt": words.strip(), "grammar": True}
+        draw["hires"] = None if planned.hires is None else planned.hires.model_dump()
         return {
             "id": picture,
             "base": model.path,
@@ -250,6 +277,9 @@ class Engine:
             for live in {id(owner): owner for owner in still}.values():
                 live.notes.append("Memory ran out; drawn again one picture at a time.")
                 live.tell("note", message=live.notes[-1])
+        elif event["id"] in self.questions:
+            if kind in ("counted", "failed") and not self.questions[event["id"]].done():
+                self.questions[event["id"]].set_result(event)
         elif event["id"] in self.flying:
             live, place = self.flying[event["id"]]
             try:
@@ -321,6 +351,9 @@ class Engine:
     def _died(self, how: str) -> None:
         """Try what the worker had once more; what it was drawing by itself, and what it died of twice has failed."""
         self.counts["worker_deaths"] += 1
+        for question in self.questions.values():
+            if not question.done():
+                question.set_result({"event": "failed", "type": "worker_died", "message": f"The worker ended: {how}."})
         suspects = self.taken or set(self.flying)
         self.taken = set()
         for picture in suspects & self.retried:
@@ -351,20 +384,6 @@ def _count(asked: AnyJob) -> int:
     """Return how many pictures a request comes to, before any of them is made."""
     models, prompts = len(getattr(asked, "models", ("",))), len(getattr(asked, "prompts", ())) or 1
     return asked.n * models * prompts * math.prod(len(axis.values) for axis in getattr(asked, "axes", ()))
-
-
-def _check_text(*texts: str) -> None:
-    for text in texts:
-        if not text.isascii() and any("\ud800" <= each <= "\udfff" for each in text):
-            message = "prompt: it has halves of characters in it (surrogates), which are no text"
-            raise ConfigError(message)
-
-
-def _limit(what: str, value: float, most: float) -> None:
-    if value > most:
-        shown = f"{value:g}" if value < sys.float_info.max else "it"
-        message = f"{what}: {shown} is more than the limit of this server, {most:g}"
-        raise ConfigError(message)
 
 
 def _with_tags(infotext: str, prompt: str) -> str:

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
+from brushwork import inpaint
 from brushwork.errors import ConfigError
+from brushwork.hires import LARGEST
 from brushwork.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,6 +32,27 @@ class AdapterAsked(Settings):
 
     name: str = Field(min_length=1)
     weight: float = Field(1.0, ge=-10, le=10)
+
+
+class HiresAsked(Settings):
+    """A second, larger pass over the first picture."""
+
+    scale: float | None = Field(None, ge=1, le=LARGEST, description="How much larger; or say width, height or both.")
+    width: PositiveInt | None = None
+    height: PositiveInt | None = None
+    upscaler: Literal["Latent", "Lanczos", "Nearest"] = Field("Latent", description="Latent: bilinear, in latents.")
+    steps: NonNegativeInt = Field(0, description="0: as many as the first pass.")
+    strength: float = Field(0.7, gt=0, le=1, description="How much of the first picture is noised away.")
+    sampler: str | None = Field(None, description="null: that of the first pass.")
+    prompt: str | None = Field(None, description="null: that of the first pass.")
+    negative_prompt: str | None = Field(None, description="null: that of the first pass.")
+
+    @model_validator(mode="after")
+    def _sized(self) -> HiresAsked:
+        if self.scale is None and self.width is None and self.height is None:
+            message = "say how large: a scale, or a width or height"
+            raise ValueError(message)
+        return self
 
 
 class Planned(Settings):
@@ -49,6 +72,15 @@ class Planned(Settings):
     mask: str | None = None
     strength: float = 0.75
     clip_skip: PositiveInt = 1
+    variation_seed: int = Field(0, ge=0)
+    variation_strength: float = 0.0
+    noise_multiplier: float = 1.0
+    mask_blur: float = 0.0
+    masked_content: inpaint.Content = "original"
+    only_masked_padding: int | None = None
+    tiling: bool = False
+    hires: HiresAsked | None = None
+    vae: str | None = None
     label: str = ""
     """What tells it from the others of its job."""
 
@@ -73,17 +105,51 @@ class Drawn(Settings):
     clip_skip: PositiveInt = Field(
         1, le=12, description="The last layer of the text encoder that is used, from the end."
     )
+    variation_seed: int = Field(
+        RANDOM,
+        ge=RANDOM,
+        lt=SEEDS,
+        description="Other noise, towards which the seed's own is turned. The next picture has the next variation seed "
+        "and the same seed; -1: random.",
+    )
+    variation_strength: float = Field(0.0, ge=0, le=1, description="How far it is turned.")
+    tiling: bool = Field(default=False, description="Whether the picture repeats without a seam (bases with a UNet).")
+    vae: str | None = Field(None, description="A name of GET /api/v1/vaes; null: the model's own.")
+    hires: HiresAsked | None = Field(None, description="A second, larger pass (txt2img, compare and grid).")
 
     def one(self, seed: int, **changes: Any) -> Planned:
-        """Return the picture at a seed."""
+        """Return the picture at a seed.
+
+        Raises:
+            ConfigError: A change (of an axis) is none that a picture can have.
+        """
         given = {name: getattr(self, name) for name in Planned.model_fields if hasattr(self, name)}
         usual = {"steps": 20, "guidance_scale": 7.0, "sampler": "DPM++ 2M"}
         given |= {name: value for name, value in usual.items() if given[name] is None}
-        return Planned(**{**given, "seed": seed, **changes})
+        try:
+            return Planned(**{**given, "seed": seed, **changes})
+        except ValidationError as error:
+            first = error.errors()[0]
+            message = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            raise ConfigError(message) from None
 
     def first_seed(self, random_seed: Callable[[], int]) -> int:
         """Return the seed of the first picture."""
         return random_seed() if self.seed == RANDOM else self.seed
+
+    def series(self, random_seed: Callable[[], int]) -> list[dict[str, int]]:
+        """Return the seeds of n pictures: with a variation the seed stays and the variation's counts."""
+        first = self.first_seed(random_seed)
+        if not self.variation_strength:
+            return [{"seed": (first + place) % SEEDS, "variation_seed": 0} for place in range(self.n)]
+        other = random_seed() if self.variation_seed == RANDOM else self.variation_seed
+        return [{"seed": first, "variation_seed": (other + place) % SEEDS} for place in range(self.n)]
+
+    def numbered(self, random_seed: Callable[[], int]) -> list[Planned]:
+        """Return n pictures, each labelled with what tells it from the others."""
+        varied = "variation seed" if self.variation_strength else "seed"
+        every = self.series(random_seed)
+        return [self.one(**each, label=f"{varied} {each[varied.replace(' ', '_')]}") for each in every]
 
 
 class TextToImage(Drawn):
@@ -93,8 +159,7 @@ class TextToImage(Drawn):
 
     def pictures(self, random_seed: Callable[[], int]) -> list[Planned]:
         """Return what to draw."""
-        first = self.first_seed(random_seed)
-        return [self.one((first + place) % SEEDS, label=f"seed {(first + place) % SEEDS}") for place in range(self.n)]
+        return self.numbered(random_seed)
 
 
 class ImageToImage(Drawn):
@@ -104,18 +169,28 @@ class ImageToImage(Drawn):
     init: str = Field(description="The id of a picture: POST /api/v1/images.")
     mask: str | None = Field(None, description="The id of a picture of the same size; white is drawn anew.")
     strength: float = Field(0.75, gt=0, le=1, description="How much of the picture is noised away.")
+    noise_multiplier: float = Field(1.0, ge=0, le=1.5, description="The initial noise is multiplied by this.")
+    mask_blur: float = Field(0.0, ge=0, le=64, description="Deviation in pixels of the blur of the mask's edge.")
+    masked_content: inpaint.Content = Field("original", description="What is under the mask at first.")
+    only_masked_padding: NonNegativeInt | None = Field(
+        None,
+        description="The box about the mask, padded by so many pixels, is drawn at the size asked for and put back; "
+        "null: the whole picture is drawn.",
+    )
 
     @model_validator(mode="after")
     def _masked(self) -> ImageToImage:
         if (self.kind == "inpaint") != (self.mask is not None):
             message = "mask: inpaint needs one, and img2img has none"
             raise ValueError(message)
+        if self.hires is not None:
+            message = "hires: its first pass is from text alone; leave it out"
+            raise ValueError(message)
         return self
 
     def pictures(self, random_seed: Callable[[], int]) -> list[Planned]:
         """Return what to draw."""
-        first = self.first_seed(random_seed)
-        return [self.one((first + place) % SEEDS, label=f"seed {(first + place) % SEEDS}") for place in range(self.n)]
+        return self.numbered(random_seed)
 
 
 class Compare(Drawn):
@@ -127,22 +202,21 @@ class Compare(Drawn):
 
     def pictures(self, random_seed: Callable[[], int]) -> list[Planned]:
         """Return what to draw: models innermost, so that each row of the answer is one prompt at one seed."""
-        first, texts = self.first_seed(random_seed), self.prompts or (self.prompt,)
+        every, texts = self.series(random_seed), self.prompts or (self.prompt,)
         return [
-            self.one((first + place) % SEEDS, model=model, prompt=text, label=model)
+            self.one(**seeds, model=model, prompt=text, label=model)
             for text in texts
-            for place in range(self.n)
+            for seeds in every
             for model in self.models
         ]
-
-
-AXES = ("model", "prompt", "seed", "steps", "guidance_scale", "sampler", "size", "adapter_weight")
 
 
 class Axis(Settings):
     """One direction of a grid."""
 
-    name: Literal["model", "prompt", "seed", "steps", "guidance_scale", "sampler", "size", "adapter_weight"]
+    name: Literal[
+        "model", "prompt", "seed", "steps", "guidance_scale", "sampler", "size", "adapter_weight", "clip_skip", "vae",
+    ]  # fmt: skip
     values: tuple[str | float, ...] = Field(min_length=1, max_length=50)
 
     def changes(self, asked: Drawn, value: str | float) -> dict[str, Any]:
@@ -171,7 +245,7 @@ class Axis(Settings):
                 message = f"axes: size: {str(value)[:40]!r} is not WIDTHxHEIGHT"
                 raise ConfigError(message)
             return {"width": int(width), "height": int(height)}
-        if self.name in ("seed", "steps"):
+        if self.name in ("seed", "steps", "clip_skip"):
             return {self.name: _whole(self.name, value)}
         if self.name == "guidance_scale":
             return {self.name: _number(value)}
@@ -214,7 +288,7 @@ class Grid(Drawn):
 
     def pictures(self, random_seed: Callable[[], int]) -> list[Planned]:
         """Return what to draw, x innermost."""
-        seed = self.first_seed(random_seed)
+        (seeds,) = self.series(random_seed)
         cells: list[tuple[dict[str, Any], str]] = [({}, "")]
         for axis in reversed(self.axes):
             cells = [
@@ -222,7 +296,7 @@ class Grid(Drawn):
                 for changes, label in cells
                 for value in axis.values
             ]
-        return [self.one(**{"seed": seed, **changes, "label": label}) for changes, label in cells]
+        return [self.one(**{**seeds, **changes, "label": label}) for changes, label in cells]
 
 
 Job = Annotated[TextToImage | ImageToImage | Compare | Grid, Field(discriminator="kind")]

@@ -15,7 +15,7 @@ import sys
 import threading
 from typing import Any
 
-from brushwork.serve.easel import Easel, EaselConfig, Request
+from brushwork.serve.easel import Easel, EaselConfig, Question, Request
 
 
 def main() -> None:
@@ -51,6 +51,8 @@ def _obey(easel: Easel, command: dict[str, Any]) -> None:
     what = command["do"]
     if what == "draw":
         easel.ask(Request(**command["picture"]))
+    elif what == "count":
+        easel.count(Question(**command["question"]))
     elif what == "cancel":
         easel.cancel(command["id"])
     else:

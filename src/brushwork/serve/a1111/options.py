@@ -12,10 +12,15 @@ from brushwork.errors import ConfigError
 if TYPE_CHECKING:
     from brushwork.serve.engine import Engine
 
-FIXED: dict[str, Any] = {"samples_format": "png", "sd_vae": "Automatic"}
+FIXED: dict[str, Any] = {"samples_format": "png"}
 """Options with one value that we can honour."""
-PLAIN: dict[str, Any] = {"initial_noise_multiplier": 1.0, "inpainting_mask_weight": 1.0}
+PLAIN: dict[str, Any] = {"inpainting_mask_weight": 1.0}
 """Options whose other values change the picture in a way that this server cannot."""
+NOISE = "initial_noise_multiplier"
+MOST_NOISE = 1.5
+SUFFIX = ".safetensors"
+OWN_VAE = (None, "", "Automatic", "None")
+"""Each means the model's own."""
 
 
 class Options:
@@ -25,6 +30,8 @@ class Options:
         self.engine = engine
         self._chosen: dict[str, str] = {}
         self._clip_skip: dict[str, int] = {}
+        self._noise: dict[str, float] = {}
+        self._vae: dict[str, str] = {}
 
     def model(self, client: str) -> str:
         """Return the name of the model that a client draws with."""
@@ -36,7 +43,9 @@ class Options:
         """Return all options as a client reads them."""
         entry = self.engine.catalogue.hash(self.engine.catalogue.find("model", self.model(client)))
         return {"sd_model_checkpoint": entry.title, "sd_checkpoint_hash": entry.sha256 or "", **FIXED, **PLAIN} | {
-            "CLIP_stop_at_last_layers": self.clip_skip(client)
+            "CLIP_stop_at_last_layers": self.clip_skip(client),
+            NOISE: self.noise_multiplier(client),
+            "sd_vae": self._vae.get(client, "Automatic"),
         }
 
     def set(self, client: str, given: dict[str, Any]) -> None:
@@ -50,10 +59,27 @@ class Options:
             self._chosen[client] = self.find(str(given["sd_model_checkpoint"]))
         if given.get("CLIP_stop_at_last_layers"):
             self._clip_skip[client] = clip_skip_of(given)
+        if given.get("sd_vae"):
+            self._vae[client] = str(given["sd_vae"])
+        if given.get(NOISE) is not None:
+            self._noise[client] = float(given[NOISE])
 
     def clip_skip(self, client: str) -> int:
         """Return the layer of the text encoder at which a client's prompts end."""
         return self._clip_skip.get(client, 1)
+
+    def vae(self, client: str, given: dict[str, Any]) -> str | None:
+        """Return the name of the VAE that is given, or else the client's; None: the model's own.
+
+        Raises:
+            ModelError: There is no such VAE.
+        """
+        name = given["sd_vae"] if given.get("sd_vae") else self._vae.get(client, "")
+        return None if name in OWN_VAE else self.engine.catalogue.find("vae", str(name).removesuffix(SUFFIX)).name
+
+    def noise_multiplier(self, client: str) -> float:
+        """Return what the initial noise of a client's img2img is multiplied by."""
+        return self._noise.get(client, 1.0)
 
     def check(self, given: dict[str, Any]) -> None:
         """Refuse a value that we could not honour."""
@@ -62,9 +88,11 @@ class Options:
             if given.get(name) not in (None, plain):
                 message = f"{name}: this server knows {plain} only; leave it out"
                 raise ConfigError(message)
-        if given.get("sd_vae") not in (None, "", "Automatic", "None"):
-            message = "sd_vae: this server draws with each model's own; set Automatic"
+        times = given.get(NOISE)
+        if times is not None and not (isinstance(times, int | float) and 0 <= times <= MOST_NOISE):
+            message = f"{NOISE}: {times!r} is not a number from 0 to {MOST_NOISE}"
             raise ConfigError(message)
+        self.vae("", given)
 
     def find(self, title: str) -> str:
         """Return the name of a model from its title, its name or the start of its hash."""

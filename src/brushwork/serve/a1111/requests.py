@@ -12,7 +12,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from brushwork import samplers
-from brushwork.errors import ConfigError
+from brushwork.errors import ConfigError, nearest
+from brushwork.hires import UPSCALERS
+from brushwork.inpaint import CONTENTS
+from brushwork.serve.jobs import HiresAsked
 
 SETTABLE = (
     "sd_model_checkpoint",
@@ -96,8 +99,6 @@ class Generation(BaseModel):
         """
         wanted = {
             "restore_faces": bool(self.restore_faces),
-            "tiling": bool(self.tiling),
-            "subseed_strength": self.subseed_strength != 0,
             "seed_resize_from_h": self.seed_resize_from_h > 0,
             "seed_resize_from_w": self.seed_resize_from_w > 0,
             "s_churn": bool(self.s_churn),
@@ -129,10 +130,65 @@ class TextRequest(Generation):
     """``POST /sdapi/v1/txt2img``."""
 
     enable_hr: bool = False
+    firstphase_width: int = 0
+    firstphase_height: int = 0
+    hr_scale: float = 2.0
+    hr_upscaler: str | None = None
+    hr_second_pass_steps: int = 0
+    hr_resize_x: int = 0
+    hr_resize_y: int = 0
+    hr_checkpoint_name: str | None = None
+    hr_sampler_name: str | None = None
+    hr_scheduler: str | None = None
+    hr_prompt: str = ""
+    hr_negative_prompt: str = ""
 
     def also_wanted(self) -> dict[str, bool]:
         """Return what of txt2img we cannot do."""
-        return {"enable_hr": self.enable_hr}
+        if not self.enable_hr:
+            return {}
+        return {
+            "hr_checkpoint_name": self.hr_checkpoint_name not in (None, "", "Use same checkpoint"),
+            "firstphase_width": bool(self.firstphase_width or self.firstphase_height),
+        }
+
+    def hires(self) -> HiresAsked | None:
+        """Return the second pass.
+
+        Raises:
+            ConfigError: There is no such upscaler or sampler.
+        """
+        if not self.enable_hr:
+            return None
+        upscaler = self.hr_upscaler or "Latent"
+        if upscaler not in UPSCALERS:
+            message = f"hr_upscaler: there is no {upscaler!r}.{nearest(upscaler, UPSCALERS)}"
+            raise ConfigError(message)
+        resized = bool(self.hr_resize_x or self.hr_resize_y)
+        return HiresAsked.model_validate(
+            {
+                "scale": None if resized else self.hr_scale,
+                "width": self.hr_resize_x or None,
+                "height": self.hr_resize_y or None,
+                "upscaler": upscaler,
+                "steps": self.hr_second_pass_steps,
+                "strength": 0.75 if self.denoising_strength is None else self.denoising_strength,
+                "sampler": self._second_sampler(),
+                "prompt": self.hr_prompt or None,
+                "negative_prompt": self.hr_negative_prompt or None,
+            }
+        )
+
+    def _second_sampler(self) -> str | None:
+        """Return the sampler of the second pass; None when it is that of the first."""
+        same = (None, "", "Use same sampler", "Use same scheduler")
+        if self.hr_sampler_name in same and (
+            self.hr_scheduler in same or str(self.hr_scheduler).lower() == "automatic"
+        ):
+            return None
+        name = self.sampler_name if self.hr_sampler_name in same else self.hr_sampler_name
+        schedule = self.scheduler if self.hr_scheduler in same else self.hr_scheduler
+        return self.model_copy(update={"sampler_name": name, "scheduler": schedule}).sampler()
 
 
 class ImageRequest(Generation):
@@ -145,19 +201,26 @@ class ImageRequest(Generation):
     mask_blur: int | None = None
     mask_blur_x: int = 4
     mask_blur_y: int = 4
-    inpainting_fill: int = 1
-    inpaint_full_res: bool = False
-    inpaint_full_res_padding: int = 0
+    inpainting_fill: int = Field(0, ge=0, le=3)
+    inpaint_full_res: bool = True
+    inpaint_full_res_padding: int = Field(0, ge=0)
     inpainting_mask_invert: bool | int = 0
     initial_noise_multiplier: float | None = None
     include_init_images: bool = False
 
     def also_wanted(self) -> dict[str, bool]:
         """Return what of img2img we cannot do."""
-        masked = self.mask is not None
         return {
             "resize_mode": self.resize_mode == 3,  # noqa: PLR2004  (in latent space)
-            "inpainting_fill": masked and self.inpainting_fill != 1,
-            "inpaint_full_res": masked and self.inpaint_full_res,
-            "initial_noise_multiplier": self.initial_noise_multiplier not in (None, 1, 1.0),
+            "mask_blur_x": self.mask_blur is None and self.mask_blur_x != self.mask_blur_y,
+        }
+
+    def inpainting(self) -> dict[str, Any]:
+        """Return what a job with a mask has besides."""
+        if self.mask is None:
+            return {}
+        return {
+            "mask_blur": self.mask_blur_x if self.mask_blur is None else self.mask_blur,
+            "masked_content": CONTENTS[self.inpainting_fill],
+            "only_masked_padding": self.inpaint_full_res_padding if self.inpaint_full_res else None,
         }

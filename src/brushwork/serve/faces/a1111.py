@@ -12,12 +12,13 @@ import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, Request
+from pydantic import ValidationError
 
 from brushwork import infotext, samplers
 from brushwork.errors import ConfigError, RunFailed
-from brushwork.serve import wire
+from brushwork.serve import checks, wire
 from brushwork.serve.a1111 import extras
-from brushwork.serve.a1111.options import Options, clip_skip_of
+from brushwork.serve.a1111.options import NOISE, Options, clip_skip_of
 from brushwork.serve.a1111.requests import Generation, ImageRequest, TextRequest
 from brushwork.serve.faces.native import client_of
 from brushwork.serve.jobs import AdapterAsked, ImageToImage, TextToImage
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 API = "/sdapi/v1"
 FOUND_GONE = 0.5
 """Seconds between two looks whether the client is still there."""
-BLUR = 256
-"""Pixels by which a mask's edge can be softened."""
 
 
 def make_router(engine: Engine) -> APIRouter:
@@ -67,7 +66,20 @@ class Face:
         model = self.options.find(str(chosen)) if chosen else self.options.model(client)
         words = self.styles.apply(asked.prompt, asked.negative_prompt, asked.styles or [])
         asked = asked.model_copy(update={"prompt": words[0], "negative_prompt": words[1]})
-        live = self.engine.submit(self._job(asked, model, self._clip_skip(override, client)), client)
+        noise = override.get(NOISE)
+        times = self.options.noise_multiplier(client) if noise is None else float(noise)
+        more = {
+            "model": model,
+            "clip_skip": self._clip_skip(override, client),
+            "vae": self.options.vae(client, override),
+        }
+        try:
+            job = self._job(asked, more, times)
+        except ValidationError as error:
+            first = error.errors()[0]
+            message = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            raise ConfigError(message) from None
+        live = self.engine.submit(job, client)
         self.newest[client] = live
         while not live.over.is_set():
             try:
@@ -85,10 +97,10 @@ class Face:
     def _clip_skip(self, override: dict[str, Any], client: str) -> int:
         return clip_skip_of(override) or self.options.clip_skip(client)
 
-    def _job(self, asked: Generation, model: str, clip_skip: int) -> TextToImage | ImageToImage:
+    def _job(self, asked: Generation, more: dict[str, Any], noise_multiplier: float) -> TextToImage | ImageToImage:
         """Return the job that a request comes to."""
         given: dict[str, Any] = {
-            "model": model,
+            **more,
             "prompt": asked.prompt,
             "negative_prompt": asked.negative_prompt if asked.cfg_scale not in (0, 1) else "",
             "seed": max(-1, asked.seed),
@@ -98,24 +110,30 @@ class Face:
             "width": asked.width,
             "height": asked.height,
             "sampler": asked.sampler(),
-            "clip_skip": clip_skip,
+            "variation_seed": max(-1, asked.subseed),
+            "variation_strength": max(0.0, asked.subseed_strength),
+            "tiling": bool(asked.tiling),
             "adapters": [
                 AdapterAsked(name=each.get("path", ""), weight=each.get("multiplier", 1)) for each in asked.lora
             ],
         }
         if not isinstance(asked, ImageRequest):
-            return TextToImage(**given)
+            return TextToImage(**given, hires=asked.hires() if isinstance(asked, TextRequest) else None)
         if not asked.init_images:
             message = "init_images: img2img needs one picture"
             raise ConfigError(message)
         most = self.engine.config.limits.upload_pixels
-        self.engine.check_size(asked.width or 0, asked.height or 0)
+        checks.size("", asked.width or 0, asked.height or 0, self.engine.config.limits)
         start = wire.picture_of(asked.init_images[0], most, "init_images")
-        ids = {"init": wire.keep(self.engine, _resized(start, asked))}
+        partly = asked.mask is not None and asked.inpaint_full_res  # then the whole picture keeps its size
+        ids = {"init": wire.keep(self.engine, start if partly else _resized(start, asked))}
         if asked.mask is not None:
             mask = wire.picture_of(asked.mask, most, "mask").convert("L")
-            mask = _resized(_inverted(mask) if asked.inpainting_mask_invert else mask, asked)
-            ids["mask"] = wire.keep(self.engine, _blurred(mask, asked))
+            mask = _inverted(mask) if asked.inpainting_mask_invert else mask
+            ids["mask"] = wire.keep(self.engine, mask.resize(start.size) if partly else _resized(mask, asked))
+        if asked.initial_noise_multiplier is not None:
+            noise_multiplier = asked.initial_noise_multiplier
+        given |= {"noise_multiplier": noise_multiplier, **asked.inpainting()}
         strength = 0.75 if asked.denoising_strength is None else asked.denoising_strength
         return ImageToImage(**given, **ids, kind="inpaint" if asked.mask else "img2img", strength=strength)
 
@@ -148,19 +166,6 @@ def _resized(image: Any, asked: ImageRequest) -> Any:
     return filled
 
 
-def _blurred(mask: Any, asked: ImageRequest) -> Any:
-    """Soften a mask's edge; what is at least half white is drawn anew."""
-    from PIL import ImageFilter
-
-    radius = (
-        (asked.mask_blur, asked.mask_blur) if asked.mask_blur is not None else (asked.mask_blur_x, asked.mask_blur_y)
-    )
-    if not all(0 <= each <= BLUR for each in radius):
-        message = f"mask_blur: {radius[0]} x {radius[1]} is not within 0 and {BLUR} pixels"
-        raise ConfigError(message)
-    return mask.filter(ImageFilter.GaussianBlur(radius)) if any(radius) else mask
-
-
 def _inverted(mask: Any) -> Any:
     from PIL import ImageOps
 
@@ -173,6 +178,7 @@ def _info(asked: Generation, row: JobRow) -> dict[str, Any]:
     texts = [each.infotext or "" for each in drawn]
     fields = infotext.parse(texts[0]).fields if texts else {}
     seeds = [each.planned["seed"] for each in drawn] or [asked.seed]
+    subseeds = [each.planned["variation_seed"] for each in drawn] or [asked.subseed]
     prompts = [each.planned["prompt"] for each in drawn] or [asked.prompt]
     return {
         "prompt": asked.prompt,
@@ -181,8 +187,8 @@ def _info(asked: Generation, row: JobRow) -> dict[str, Any]:
         "all_negative_prompts": [asked.negative_prompt] * len(prompts),
         "seed": seeds[0],
         "all_seeds": seeds,
-        "subseed": asked.subseed,
-        "all_subseeds": [asked.subseed] * len(seeds),
+        "subseed": subseeds[0],
+        "all_subseeds": subseeds,
         "subseed_strength": asked.subseed_strength,
         "width": asked.width or int(fields.get("Size", "0x0").partition("x")[0]),
         "height": asked.height or int(fields.get("Size", "0x0").partition("x")[2]),
@@ -194,8 +200,8 @@ def _info(asked: Generation, row: JobRow) -> dict[str, Any]:
         "face_restoration_model": None,
         "sd_model_name": fields.get("Model", ""),
         "sd_model_hash": fields.get("Model hash", ""),
-        "sd_vae_name": None,
-        "sd_vae_hash": None,
+        "sd_vae_name": fields.get("VAE"),
+        "sd_vae_hash": fields.get("VAE hash"),
         "seed_resize_from_w": -1,
         "seed_resize_from_h": -1,
         "denoising_strength": asked.denoising_strength,
@@ -322,6 +328,11 @@ def _lists(router: APIRouter, face: Face) -> None:
 def _networks(router: APIRouter, face: Face) -> None:
     catalogue = face.engine.catalogue
 
+    @router.get("/sd-vae")
+    async def sd_vae() -> list[dict[str, str]]:
+        """Return the VAEs that can take the place of a model's own."""
+        return [{"model_name": each.name, "filename": each.name} for each in catalogue.all("vae")]
+
     @router.get("/loras")
     async def loras() -> list[dict[str, Any]]:
         """Return the adapters."""
@@ -348,6 +359,11 @@ def _networks(router: APIRouter, face: Face) -> None:
         empty = {"model_name": None, "model_path": None, "model_url": None, "scale": 4}
         return [{"name": name, **empty} for name in UPSCALERS]
 
+    @router.get("/latent-upscale-modes")
+    async def latent_upscale_modes() -> list[dict[str, str]]:
+        """Return how a second pass can enlarge latents."""
+        return [{"name": "Latent"}]
+
     @router.get("/prompt-styles")
     async def prompt_styles() -> list[dict[str, str]]:
         """Return the styles of ``styles.csv`` in the server's data folder."""
@@ -355,8 +371,6 @@ def _networks(router: APIRouter, face: Face) -> None:
 
 
 def _empty(router: APIRouter, face: Face) -> None:
-    @router.get("/sd-vae")
-    @router.get("/latent-upscale-modes")
     @router.get("/script-info")
     @router.get("/hypernetworks")
     @router.get("/face-restorers")

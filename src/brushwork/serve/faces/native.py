@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, Header, HTTPException, Query, Request, Response, UploadFile
 from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
+from pydantic import Field
 
 from brushwork import infotext, samplers
 from brushwork.serve import uploads
 from brushwork.serve.jobs import Job
+from brushwork.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,6 +28,13 @@ KEEP_ALIVE = 15.0
 """Seconds without news after which a comment is sent, so that nobody between cuts the line."""
 IMMUTABLE = {"cache-control": "private, max-age=31536000, immutable"}
 THUMB = 256
+
+
+class Counted(Settings):
+    """A prompt whose tokens are to be counted."""
+
+    model: str = Field("mini", min_length=1, description="A name of GET /api/v1/models.")
+    text: str = Field(description="In A1111's grammar.")
 
 
 def client_of(request: Request) -> str:
@@ -163,16 +172,26 @@ def _catalogue(router: APIRouter, engine: Engine) -> None:
         """Return the embeddings."""
         return [{"name": each.name, "detail": each.detail} for each in engine.catalogue.all("embedding")]
 
+    @router.get("/api/v1/vaes", tags=["catalogue"])
+    async def vaes() -> list[dict[str, Any]]:
+        """Return the VAEs that a job can name instead of its model's own."""
+        return [{"name": each.name, "detail": each.detail} for each in engine.catalogue.all("vae")]
+
     @router.post("/api/v1/catalogue/refresh", tags=["catalogue"])
     async def refresh() -> dict[str, int]:
         """Look for models and adapters again."""
         await asyncio.to_thread(engine.catalogue.refresh)
-        return {kind: len(engine.catalogue.all(kind)) for kind in ("model", "adapter", "embedding")}
+        return {kind: len(engine.catalogue.all(kind)) for kind in ("model", "adapter", "embedding", "vae")}
 
     @router.get("/api/v1/samplers", tags=["catalogue"])
     async def all_samplers() -> dict[str, Any]:
         """Return samplers and noise schedules; ``NAME SCHEDULE`` is a sampler with another schedule than its own."""
         return {"samplers": samplers.names(), "schedules": ["Automatic", *samplers.EVERY]}
+
+    @router.post("/api/v1/tokens", tags=["catalogue"])
+    async def tokens(asked: Counted) -> dict[str, Any]:
+        """Count a prompt's tokens as a model reads them: CLIP in chunks of 75 (``limit`` is that of all chunks)."""
+        return await engine.count_tokens(asked.model, asked.text)
 
     @router.get("/api/v1/limits", tags=["catalogue"])
     async def limits() -> dict[str, Any]:

@@ -80,6 +80,8 @@ class Generate(BaseModel):
     guidance_scale: NonNegativeFloat | None = None
     seed: int = Field(-1, ge=-1, lt=SEEDS)
     sampler: str | None = None
+    clip_skip: int = Field(1, ge=1, le=12)
+    vae: str | None = None
     loras: Annotated[list[Loras], BeforeValidator(_parsed)] = []
     strength: float = Field(0.75, gt=0, le=1)
 
@@ -186,6 +188,8 @@ def _job(engine: Engine, asked: Generate) -> dict[str, Any]:
         "steps": asked.num_inference_steps,
         "guidance_scale": asked.guidance_scale,
         "sampler": asked.sampler,
+        "clip_skip": asked.clip_skip,
+        "vae": asked.vae,
         "width": width,
         "height": height,
     }

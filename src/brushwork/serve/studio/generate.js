@@ -3,24 +3,29 @@
 import { call, get, send, upload } from "./api.js";
 import { field, h, number, remember, select, toast } from "./dom.js";
 import { shown, watch } from "./job.js";
+import { counter, fill as fillMore, masked, more, settings } from "./more.js";
 
 export async function show(page) {
-  const [models, adapters, samplers] = await Promise.all([get("/models"), get("/adapters"), get("/samplers")]);
+  const [models, adapters, samplers, vaes] = await Promise.all(
+    ["/models", "/adapters", "/samplers", "/vaes"].map((each) => get(each)));
   const result = h("div");
   const history = h("div");
   let close = null;
   let start = null;
-  const form = panel(models, adapters, samplers);
+  const form = panel(models, adapters, samplers, vaes);
   remember("generate", form);
+  const stopCounting = counter(form);
+  const mask = masked();
 
   const startNote = h("p", { className: "note" }, "No picture to start from. Drop one here to change it, or to read its settings.");
   const drop = h("div", { className: "drop" }, startNote);
   const clear = h("button", { type: "button", onclick: () => begin(null) }, "Start from noise");
-  drop.append(clear);
+  drop.append(clear, mask.element);
   clear.hidden = true;
 
   function begin(picture) {
     start = picture;
+    mask.begin(picture);
     clear.hidden = !picture;
     startNote.textContent = picture
       ? `Starts from a picture of ${picture.width} × ${picture.height}; strength says how much of it changes.`
@@ -50,9 +55,10 @@ export async function show(page) {
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const job = asked(form);
-    if (start) Object.assign(job, { kind: "img2img", init: start.id, strength: Number(form.elements.strength.value) });
+    const job = { ...asked(form), ...settings(form, Boolean(start)) };
     try {
+      if (start) Object.assign(job, { kind: "img2img", init: start.id, strength: Number(form.elements.strength.value) });
+      if (start && mask.chosen()) Object.assign(job, await mask.settings());
       const { id } = await send("/jobs", job);
       close?.();
       close = watch(id, result, refresh);
@@ -85,14 +91,15 @@ export async function show(page) {
       h("div", {}, h("section", { className: "card" }, h("h2", {}, "Result"), result), history)),
   );
   await refresh();
-  return () => close?.();
+  return () => { close?.(); stopCounting(); };
 }
 
-function panel(models, adapters, samplers) {
+function panel(models, adapters, samplers, vaes) {
   const names = models.map((each) => [each.name, each.detail ? `${each.title}, ${each.detail}` : each.title]);
   return h("form", {},
     field("Model", select(names, names[0]?.[0], { name: "model" })),
     field("Prompt", h("textarea", { name: "prompt", required: true, placeholder: "a dog on a red background" })),
+    h("output", { className: "note" }),
     field("Negative prompt", h("textarea", { name: "negative_prompt", rows: 1 })),
     h("div", { className: "fields" },
       field("Adapter", select([["", "none"], ...adapters.map((each) => each.name)], "", { name: "adapter" })),
@@ -106,6 +113,7 @@ function panel(models, adapters, samplers) {
       field("Pictures", number(4, { name: "n", min: 1, max: 100 })),
       field("Seed (-1: random)", number(-1, { name: "seed", min: -1 })),
       field("Strength (from a picture)", number(0.6, { name: "strength", min: 0.05, max: 1, step: 0.05 }))),
+    more(samplers, vaes),
     h("div", { className: "buttons" }, h("button", { className: "main" }, "Generate")));
 }
 
@@ -141,5 +149,6 @@ function fill(form, read) {
   put("schedule", read.fields["Schedule type"]);
   put("width", width);
   put("height", height);
+  fillMore(form, read.fields);
   toast("The settings of the picture are in the fields.", true);
 }
