@@ -301,7 +301,7 @@ def test_what_a_worker_says_of_a_file_reaches_the_client_without_its_folder(tmp_
         await engine.start()
         live = engine.submit(TextToImage(prompt="a dog"), "me")
         await settle()
-        message = f"{tmp_path}/ink.safetensors: 3 of 4 keys fit no layer of /opt/models/base"
+        message = f"{tmp_path}/ink.safetensors: 3 of 4 keys fit no layer of /usr/models/base"
         engine._heard({"event": "failed", "id": live.pictures[0], "type": "ModelError", "message": message})
         job = engine.store.job(live.id)
         assert job is not None

@@ -1,7 +1,7 @@
 """What answers must not tell: the folders of this machine.
 
     places = Places(config)
-    places.hide("/home/me/models/ink.safetensors is broken")       # "ink.safetensors is broken"
+    places.hide("/usr/models/ink.safetensors is broken")       # "ink.safetensors is broken"
 
 Errors of the command line name files by their paths, as their user needs them; the same errors reach a client through
 here.
