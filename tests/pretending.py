@@ -52,6 +52,9 @@ class PretendedHand:
         """Obey as the worker does."""
         if command["do"] == "cancel":
             self.cancelled.add(command["id"])
+        elif command["do"] == "count":
+            counted = {"tokens": 1, "chunks": 1, "limit": 75, "unread": []}
+            self.engine._heard({"event": "counted", "id": command["question"]["id"], **counted})
         elif command["do"] == "draw":
             self.alone.append(command["picture"]["alone"])
             task = asyncio.get_running_loop().create_task(self._draw(command["picture"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from brushwork import samplers
@@ -29,6 +30,7 @@ def check(planned: Sequence[Planned], limits: Limits) -> None:
         limit("prompt (characters)", len(each.prompt), limits.prompt)
         limit("negative_prompt (characters)", len(each.negative_prompt), limits.prompt)
         limit("adapters", len(each.adapters), limits.adapters)
+        _check_text(each.prompt, each.negative_prompt, each.label)
         samplers.resolve(each.sampler)
         if each.hires is not None:
             _larger(each, each.hires, limits)
@@ -42,6 +44,7 @@ def _larger(planned: Planned, hires: HiresAsked, limits: Limits) -> None:
     for name in ("prompt", "negative_prompt"):
         text = getattr(hires, name) or ""
         limit(f"hires.{name} (characters)", len(text), limits.prompt)
+        _check_text(text)
         if take_out(text)[1]:
             message = f"hires.{name}: a model has its adapters in both passes; name them in the prompt"
             raise ConfigError(message)
@@ -67,5 +70,13 @@ def limit(what: str, value: float, most: float) -> None:
         ConfigError: With both numbers.
     """
     if value > most:
-        message = f"{what}: {value:g} is more than the limit of this server, {most:g}"
+        shown = f"{value:g}" if value < sys.float_info.max else "it"
+        message = f"{what}: {shown} is more than the limit of this server, {most:g}"
         raise ConfigError(message)
+
+
+def _check_text(*texts: str) -> None:
+    for text in texts:
+        if not text.isascii() and any("\ud800" <= each <= "\udfff" for each in text):
+            message = "prompt: it has halves of characters in it (surrogates), which are no text"
+            raise ConfigError(message)
