@@ -1,6 +1,6 @@
 # make setup      a .venv with everything the tests and checks need
 # make demo       the main job, start to report, on the embedded model and data
-# make test       all tests that a CPU can run;  make test-fast: without the slow ones
+# make test       the tests, in minutes;  make test-fast: without the slow ones;  make test-all: with the longest too
 # make check      lint, types, layers
 # make docs       write the generated pages, then run the code blocks of every page
 # make mini       make the embedded model and data anew (hours)
@@ -13,9 +13,9 @@ BIN := $(VENV)/bin
 BASE := $(VENV)/.base-is-installed
 ALL := $(VENV)/.all-is-installed
 # Two processes with one thread each: the tests' tensors are too small for more threads to help.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: setup demo test test-fast check docs mini
+.PHONY: setup demo test test-all test-fast check docs mini
 .DEFAULT_GOAL := setup
 
 setup: $(ALL)
@@ -24,6 +24,9 @@ demo: $(BASE)
 	$(BIN)/brushwork demo
 
 test: $(ALL)
+	$(PYTEST) -m "not gpu and not thorough"
+
+test-all: $(ALL)
 	$(PYTEST) -m "not gpu"
 
 test-fast: $(ALL)

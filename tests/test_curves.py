@@ -196,6 +196,7 @@ def few_engravings(folder: Path, count: int) -> Sequence[str]:
     return [picture.with_suffix(".txt").read_text("utf-8").strip() for picture in pictures]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_few_pictures_and_many_steps_are_seen_to_overfit(tmp_path: Path) -> None:
     """On the embedded model; `benchmarks/overfitting.py` goes on until it copies."""

@@ -158,6 +158,7 @@ def stop_soon(run: RunFolder, log: Path, rank: int, number: int) -> list[int | N
     return finish(ranks)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_killed_process_ends_the_other_and_the_run_goes_on(tiny_sd: Path, tiny_data: Path, tmp_path: Path) -> None:
     """Ctrl-C, then kill -9 of either; resumed by two and then by one: the weights of a run that was never stopped."""
@@ -237,6 +238,7 @@ def run_python(*arguments: str) -> str:
     return ended.stdout
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_command_starts_its_own_processes(tiny_sd: Path, tiny_data: Path) -> None:
     """The plan counts both, and stdout holds one document."""

@@ -84,7 +84,6 @@ def test_the_other_calls_of_webuiapi(web: webuiapi.WebUIApi) -> None:
     assert web.get_loras() == []
     assert web.get_embeddings() == {"loaded": {}, "skipped": {}}
     assert web.get_sd_vae() == []
-    assert web.get_prompt_styles() == []
     assert web.get_upscalers()[0]["name"] == "None"
     assert web.get_face_restorers() == []
     assert web.get_memory()["ram"]["total"] > 0

@@ -312,6 +312,7 @@ def test_what_a_worker_says_of_a_file_reaches_the_client_without_its_folder(tmp_
     asyncio.run(go())
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_real_run_that_is_killed_goes_on_where_its_checkpoint_was(tmp_path: Path) -> None:
     settings = {

@@ -81,6 +81,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield running
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_picture_that_kills_its_worker_twice_fails_and_the_next_job_succeeds(server: Server) -> None:
     """Also: what was typed and where things lie is in no log."""
@@ -119,6 +120,7 @@ def wait_for(true: Any, seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_soak_leaves_server_and_worker_as_large_as_they_were(server: Server) -> None:
     def sizes() -> list[int]:

@@ -11,7 +11,7 @@ from served import serving
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.slow, needs_browser]
+pytestmark = [pytest.mark.slow, pytest.mark.thorough, needs_browser]
 
 FILL = """
 for (const [name, value] of Object.entries(%s)) {

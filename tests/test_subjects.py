@@ -217,6 +217,7 @@ def draw_together(place: str, out: str) -> int:
     )  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_two_processes_draw_and_measure_what_one_does(place: Path, tmp_path: Path) -> None:
     assert draw_together(str(place), str(tmp_path / "alone")) == 0

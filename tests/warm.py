@@ -141,6 +141,8 @@ def carry_out(code: str, cwd: str, env: dict[str, str]) -> NoReturn:
     os.environ.clear()
     os.environ.update(env)
     sys.argv = ["-c"]
+    if "torch" in sys.modules:  # its pool of threads was lost in the fork; two threads that notice at once would crash
+        sys.modules["torch"].set_num_threads(1)
     ended = 1
     try:
         exec(code, {"__name__": "__main__"})  # noqa: S102  (a process to run code is what we are)

@@ -216,6 +216,7 @@ def test_equal_seconds_end_each_run_by_its_time(place: Path, tmp_path: Path) -> 
     assert "1e-06 seconds of steps" in found.page.read_text("utf-8")
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_killed_anywhere_the_same_request_ends_the_same(place: Path, tmp_path: Path, warm: Server) -> None:
     """Killed in the second method's training, then while pictures are drawn; then let finish."""
@@ -249,6 +250,7 @@ def test_killed_anywhere_the_same_request_ends_the_same(place: Path, tmp_path: P
         assert weights[0] == weights[1] != {}
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_real_process(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its memory is its own, its failure is told, and it leaves stdout alone."""

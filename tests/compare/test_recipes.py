@@ -44,6 +44,7 @@ def test_any_data_set_can_take_the_place_of_the_sources(tmp_path: Path) -> None:
     assert (data.path, data.resolution, data.random_flip) == (str(tmp_path), 64, True)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["engravings", "mascot"])
 def test_every_method_passes_the_check_before_training(name: str) -> None:
