@@ -204,8 +204,15 @@ def test_the_two_pokemon_runs_differ_in_nothing_but_the_method() -> None:
     assert full.model_copy(update={"method": lora.method}) == lora
 
 
+LONG = ("diffusionclip-style", "lcm", "old-books-lora", "pokemon-full", "sketch-scene-full")
+"""Recipes whose two steps take many seconds; the others hold what they have in common."""
+
+
 @pytest.mark.slow
-@every_recipe
+@pytest.mark.parametrize(
+    "recipe",
+    [pytest.param(path, id=path.stem, marks=[pytest.mark.thorough] if path.stem in LONG else []) for path in RECIPES],
+)
 def test_two_steps_on_the_embedded_model_and_data(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
