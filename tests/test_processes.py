@@ -254,7 +254,7 @@ def test_accelerate_starts_processes_that_find_one_another(tmp_path: Path) -> No
     script = tmp_path / "meet.py"
     script.write_text("from brushwork import processes\nworld = processes.join()\nprint(world.exchange(world.rank))\n")
     met = run_python("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", str(script))
-    assert met.splitlines() == ["[0, 1]"] * 2
+    assert met.replace("\n", "") == "[0, 1]" * 2  # two processes print at once, so a line may not end where it should
 
 
 @pytest.mark.parametrize(("size", "count", "parts"), [(1, 3, 2), (2, 2, 1), (2, 3, 2), (3, 1, 4), (4, 2, 3)])

@@ -112,6 +112,8 @@ class Easel:
 
     def ask(self, asked: Request) -> None:
         """Let a picture wait for its turn."""
+        if not self.active and not self.waiting:
+            self.together = self.config.together  # whatever was too much together is over
         self.waiting.append((asked, time.monotonic()))
 
     def count(self, asked: Question) -> None:
