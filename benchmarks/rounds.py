@@ -12,13 +12,15 @@ machine that grows slower does so for both.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import materials
 import measure
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Mapping
-    from pathlib import Path
 
 
 class Side(Protocol):
@@ -26,6 +28,25 @@ class Side(Protocol):
 
     def run(self, work: Any, steps: int) -> measure.Cost:
         """Train for ``steps`` optimizer steps in a process of its own."""
+
+
+def add_options(parser: argparse.ArgumentParser, *, pictures: int, batch: int) -> None:
+    """Add the options that every comparison of two trainers has, with its own usual numbers."""
+    parser.add_argument("--pythonpath", help="a folder that only the script finds modules in (torchvision)")
+    parser.add_argument(
+        "--width",
+        type=int,
+        default=materials.QUARTER,
+        choices=range(40, 321, 40),
+        metavar="W",
+        help="channels of the first block: 40, 80 ... 320 (full)",
+    )
+    parser.add_argument("--resolution", type=int, default=128)
+    parser.add_argument("--pictures", type=int, default=pictures)
+    parser.add_argument("--batch", type=int, default=batch)
+    parser.add_argument("--steps", type=int, nargs=2, default=(4, 24), metavar=("FEW", "MORE"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="where to write all figures")
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -118,22 +118,8 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--script", type=Path, required=True, help="diffusers' textual_inversion.py, as it is")
-    parser.add_argument("--pythonpath", help="a folder that only the script finds modules in (torchvision)")
-    parser.add_argument(
-        "--width",
-        type=int,
-        default=materials.QUARTER,
-        choices=range(40, 321, 40),
-        metavar="W",
-        help="channels of the first block: 40, 80 ... 320 (full)",
-    )
-    parser.add_argument("--resolution", type=int, default=128)
-    parser.add_argument("--pictures", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=1)
+    rounds.add_options(parser, pictures=5, batch=1)
     parser.add_argument("--vectors", type=int, default=1)
-    parser.add_argument("--steps", type=int, nargs=2, default=(4, 24), metavar=("FEW", "MORE"))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="where to write all figures")
     return parser.parse_args()
 
 

@@ -119,25 +119,11 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--script", type=Path, required=True, help="diffusers' train_text_to_image_lora.py, as it is")
-    parser.add_argument("--pythonpath", help="a folder that only the script finds modules in (torchvision)")
-    parser.add_argument(
-        "--width",
-        type=int,
-        default=materials.QUARTER,
-        choices=range(40, 321, 40),
-        metavar="W",
-        help="channels of the first block: 40, 80 ... 320 (full)",
-    )
-    parser.add_argument("--resolution", type=int, default=128)
-    parser.add_argument("--pictures", type=int, default=24)
-    parser.add_argument("--batch", type=int, default=2)
+    rounds.add_options(parser, pictures=24, batch=2)
     parser.add_argument("--accumulation", type=int, default=1)
     parser.add_argument("--rank", type=int, default=4)
-    parser.add_argument("--steps", type=int, nargs=2, default=(4, 24), metavar=("FEW", "MORE"))
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--also-uncached", action="store_true", help="a third side: brushwork without its caches")
     parser.add_argument("--also-merged", action="store_true", help="one more: --accumulation batches in one pass")
-    parser.add_argument("--json", type=Path, help="where to write all figures")
     return parser.parse_args()
 
 

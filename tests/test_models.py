@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import tiny_parts
 from tiny import make_tiny_sd
 
-from brushwork import config, families, generate, models, runs
+from brushwork import config, generate, models, runs
 from brushwork.errors import ConfigError, ModelError, UserError
 from brushwork.generate import Request
-from brushwork.methods import lora
 from brushwork.models import AdapterSpec, ModelSpec
 
 if TYPE_CHECKING:
@@ -29,18 +29,8 @@ TEXT_LAYER = "encoder.layers.0.self_attn.q_proj"
 
 
 def make_lora(base: Path, folder: Path, *, seed: int = 0, **settings: Any) -> Path:
-    """Write a LoRA with random weights, as brushwork's own method writes it."""
-    import torch
-
-    family = families.load(str(base))
-    method = lora.Config(**settings).build()
-    generator = torch.Generator().manual_seed(seed)
-    for group in method.attach(family, seed):
-        for parameter in group.parameters.values():
-            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
-    folder.mkdir(parents=True)
-    method.save(family, folder)
-    return folder
+    """Write a LoRA with random weights and return its folder."""
+    return tiny_parts.make_lora(base, folder, seed=seed, **settings).parent
 
 
 @pytest.fixture(scope="module")

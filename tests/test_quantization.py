@@ -35,13 +35,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    root = tmp_path_factory.mktemp("bases")
-
-    def folder(name: str) -> Path:
-        path = root / name
-        return path if path.exists() else tiny_families.make(name, path)
-
-    return folder
+    return tiny_families.kept(tmp_path_factory.mktemp("bases"))
 
 
 def config(base: Path, data: Path, kind: str, method: str = "lora", **changes: Any) -> Config:

@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
 WIDTH = 32
+UNET: dict[str, Any] = {
+    "sample_size": 8,
+    "block_out_channels": (8, 16),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "layers_per_block": 1,
+    "attention_head_dim": 2,
+    "norm_num_groups": 4,
+    "cross_attention_dim": WIDTH,
+}
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -80,17 +90,7 @@ def _text_encoder(tokenizer: CLIPTokenizer) -> Any:
 def _unet(**overrides: Any) -> Any:
     from diffusers import UNet2DConditionModel
 
-    settings: dict[str, Any] = {
-        "sample_size": 8,
-        "block_out_channels": (8, 16),
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
-        "layers_per_block": 1,
-        "attention_head_dim": 2,
-        "norm_num_groups": 4,
-        "cross_attention_dim": WIDTH,
-    }
-    return UNet2DConditionModel(**(settings | overrides)).eval()
+    return UNet2DConditionModel(**(UNET | overrides)).eval()
 
 
 def _vae() -> Any:

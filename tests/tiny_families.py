@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tiny import make_tokenizer
+from tiny import UNET, make_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +34,16 @@ def make(name: str, folder: Path, *, seed: int = 0, **changes: Any) -> Path:
         pipeline = MAKERS[name](changes)
         _spread(pipeline)
     pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def kept(root: Path) -> Callable[[str], Path]:
+    """Return what gives a family's folder below ``root``, made when it is first asked for."""
+
+    def folder(name: str) -> Path:
+        path = root / name
+        return path if path.exists() else make(name, path)
+
     return folder
 
 
@@ -162,13 +172,8 @@ def _sdxl(changes: dict[str, Any]) -> Any:
     from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 
     settings: dict[str, Any] = {
-        "sample_size": 8,
-        "block_out_channels": (8, 16),
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
-        "layers_per_block": 1,
+        **UNET,
         "attention_head_dim": (2, 4),
-        "norm_num_groups": 4,
         "cross_attention_dim": BOTH,
         "use_linear_projection": True,
         "addition_embed_type": "text_time",

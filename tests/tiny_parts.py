@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tiny import UNET
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -17,17 +19,7 @@ if TYPE_CHECKING:
 def tiny_unet(**changes: Any) -> nn.Module:
     from diffusers import UNet2DConditionModel
 
-    settings: dict[str, Any] = {
-        "sample_size": 8,
-        "block_out_channels": (8, 16),
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
-        "layers_per_block": 1,
-        "attention_head_dim": 2,
-        "norm_num_groups": 4,
-        "cross_attention_dim": 16,
-    }
-    module: nn.Module = UNet2DConditionModel(**(settings | changes))
+    module: nn.Module = UNet2DConditionModel(**(UNET | {"cross_attention_dim": 16} | changes))
     return module
 
 

@@ -11,16 +11,16 @@ of ``brushwork.peft_files``; others' LoHa and LoKr are merged into the base's we
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, Literal
 
 from brushwork import peft_files, sampling
 from brushwork.errors import ModelError
+from brushwork.filehash import tensors_sha256
 from brushwork.formats import reading
 
 if TYPE_CHECKING:
@@ -163,12 +163,4 @@ def weights_hash(path: Path) -> str:
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         stored: str | None = json.loads(file.read(size)).get("__metadata__", {}).get("sshs_model_hash")
-        return (stored or digest(file))[:12]
-
-
-def digest(file: BinaryIO) -> str:
-    """Return the SHA-256 of the rest of a file."""
-    sha256 = hashlib.sha256()
-    while block := file.read(1 << 20):
-        sha256.update(block)
-    return sha256.hexdigest()
+    return (stored or tensors_sha256(path))[:12]

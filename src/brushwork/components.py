@@ -18,7 +18,7 @@ from brushwork.errors import ModelError
 from brushwork.values import Moments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import torch
     from torch import Tensor, nn
@@ -291,6 +291,16 @@ def clip_states(encoder: Any, tokenizer: Any, captions: list[str], device: str) 
         return_tensors="pt",
     )
     return encoder(tokens.input_ids.to(device), output_hidden_states=True)
+
+
+def as_chats(tokenizer: Any, captions: Sequence[str], *, thinking: bool) -> list[str]:
+    """Return captions as what a user says to a language model, by the model's own template."""
+    return [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": caption}], tokenize=False, add_generation_prompt=True, enable_thinking=thinking
+        )
+        for caption in captions
+    ]
 
 
 def padded_tokens(tokenizer: Any, captions: list[str], length: int) -> Any:

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brushwork import checkpoints, contact, models, processes, registry, snapshots
+from brushwork import checkpoints, contact, models, processes, registry, snapshots, states
 from brushwork.best import is_worse
 from brushwork.errors import DataError, ModelError, RunFailed
 from brushwork.measuring import load_judges
@@ -283,17 +283,10 @@ def _look(run: RunFolder, every: Sequence[Snapshot]) -> _Look:
 
 
 def _put(trainer: Trainer, state: dict[str, Any], snapshot: Snapshot) -> None:
-    import torch
-
     if state["trained"].keys() != trainer.named.keys():
         message = f"{snapshot.path} does not fit the run's configuration: it holds other weights."
         raise RunFailed(message)
-    with torch.no_grad():
-        for name, parameter in trainer.named.items():
-            parameter.copy_(state["trained"][name])
-    trainer.optimizer.load_state_dict(state["optimizer"])
-    if trainer.average:
-        trainer.average.load(state["average"])
+    states.put_weights(trainer, state)
 
 
 def _points(

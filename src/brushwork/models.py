@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from brushwork import adapters as loras
 from brushwork import embeddings, families, runs, sampling, snapshots
 from brushwork.errors import ModelError, listing, nearest
+from brushwork.filehash import sha256
 
 if TYPE_CHECKING:
     import torch
@@ -85,14 +86,7 @@ class LoadedModel:
     @functools.cached_property
     def hash(self) -> str:
         """The first ten hex digits of the SHA-256 of ``hashed``, as A1111 computes it for a single file."""
-        import hashlib
-
-        sha256 = hashlib.sha256()
-        for path in self.hashed:
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    sha256.update(block)
-        return sha256.hexdigest()[:HASH_DIGITS]
+        return sha256(*self.hashed)[:HASH_DIGITS]
 
 
 def parse(text: str) -> ModelSpec:

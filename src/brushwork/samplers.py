@@ -190,7 +190,7 @@ def build(sampler: Sampler, scheduler_config: Mapping[str, Any]) -> Any:
     kept = {key: value for key, value in trained.items() if key in accepted}
     try:
         return scheduler(**{**kept, **changes})
-    except NotImplementedError as error:
+    except NotImplementedError as error:  # how diffusers refuses a setting; the user gets a sentence
         message = f"sampler: {sampler.name} does not work with this base's noise schedule: {error}"
         raise ConfigError(message) from error
 

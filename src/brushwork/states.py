@@ -11,6 +11,7 @@ from brushwork import best, checkpoints
 from brushwork.errors import ModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from brushwork.runs import RunFolder
@@ -49,14 +50,24 @@ def save(trainer: Trainer, run: RunFolder, index: int) -> None:
     best.tidy(run, trainer.best.step)
 
 
+def put_weights(trainer: Trainer, state: Mapping[str, Any]) -> None:
+    """Put the weights, the optimizer and the average of a checkpoint's state in the place of the trainer's."""
+    import torch
+
+    with torch.no_grad():
+        for name, parameter in trainer.named.items():
+            parameter.copy_(state["trained"][name])
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    if trainer.average:
+        trainer.average.load(state["average"])
+
+
 def restore(trainer: Trainer, run: RunFolder) -> int:
     """Load the newest checkpoint of a run, if any; return the number of steps done.
 
     Raises:
         ModelError: The base, the data or the effective batch are not those that the run began with.
     """
-    import torch
-
     done = point(run)
     if trainer.world.is_main:
         checkpoints.clean(folder(run))
@@ -79,12 +90,7 @@ def restore(trainer: Trainer, run: RunFolder) -> int:
             f"accumulation x processes). Go on with `brushwork train --resume`, which sees to it."
         )
         raise ModelError(message)
-    with torch.no_grad():
-        for name, parameter in trainer.named.items():
-            parameter.copy_(state["trained"][name])
-    trainer.optimizer.load_state_dict(state["optimizer"])
-    if trainer.average:
-        trainer.average.load(state["average"])
+    put_weights(trainer, state)
     trainer.scaler.load_state_dict(state["scaler"])
     trainer.watch.norms, trainer.warnings = state["norms"], state["warnings"]
     trainer.watch.spent = state.get("spent", 0.0)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from brushwork.components import fingerprint
 from brushwork.errors import ModelError
+from brushwork.filehash import sha256
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +62,7 @@ def put(family: Family, path: Path) -> Used:
         raise ModelError(message)
     family.vae = new.to(weight.device, weight.dtype).eval().requires_grad_(requires_grad=False)
     family.vae_fingerprint = fingerprint(family.vae)
-    return Used(path.name if path.is_dir() else path.stem, _sha256(file)[:SHORT])
+    return Used(path.name if path.is_dir() else path.stem, sha256(file)[:SHORT])
 
 
 def _check(folder: Path, own: Any) -> None:
@@ -100,13 +101,3 @@ def _named(state: dict[str, Tensor], own: Any) -> dict[str, Tensor]:
         for name, value in state.items()
         if name not in shapes or value.numel() == shapes[name].numel()
     }
-
-
-def _sha256(file: Path) -> str:
-    import hashlib
-
-    digest = hashlib.sha256()
-    with file.open("rb") as opened:
-        while block := opened.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -108,7 +108,7 @@ def test_the_difference_is_paired_with_the_base_and_can_be_computed_again(compar
     with np.load(path) as stored:
         assert len(stored["features"]) > 20
     numbers = {(each["metric"], each["prompt_set"]) for each in compared.record["lines"][1]["numbers"]}
-    assert {("reference_similarity", "target"), ("drift", "control"), ("memorisation", "target")} <= numbers
+    assert {("clip_i", "target"), ("drift", "control"), ("memorisation", "target")} <= numbers
 
 
 def test_the_same_again_draws_nothing(compared: Comparison, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,10 +269,10 @@ def test_another_shape_of_noise_is_paired_by_prompt_only(place: Path, tmp_path: 
 
 
 def test_references_may_be_any_pictures(place: Path, tmp_path: Path) -> None:
-    metrics = ["reference_similarity", "saturation"]
+    metrics = ["clip_i", "saturation"]
     found = compare(place, str(place / "tiny"), references=str(place / "data"), out=tmp_path / "x",
                     validation={"prompts": ["a cat", "a dog"]}, metrics=metrics)  # fmt: skip
-    assert line(found, "tiny", "reference_similarity")["n"] == 4
+    assert line(found, "tiny", "clip_i")["n"] == 4
     assert found.record["data"]["saturation"] == pytest.approx(0.75)
 
 

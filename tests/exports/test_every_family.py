@@ -27,13 +27,7 @@ every_family = pytest.mark.parametrize("name", tiny_families.MAKERS)
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    root = tmp_path_factory.mktemp("families")
-
-    def folder(name: str) -> Path:
-        path = root / name
-        return path if path.exists() else tiny_families.make(name, path)
-
-    return folder
+    return tiny_families.kept(tmp_path_factory.mktemp("families"))
 
 
 @pytest.fixture(scope="module")

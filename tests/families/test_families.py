@@ -29,13 +29,7 @@ every_family = pytest.mark.parametrize("name", tiny_families.MAKERS)
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Return the folder of a family's small pipeline, made when it is first asked for."""
-    root = tmp_path_factory.mktemp("families")
-
-    def folder(name: str) -> Path:
-        path = root / name
-        return path if path.exists() else tiny_families.make(name, path)
-
-    return folder
+    return tiny_families.kept(tmp_path_factory.mktemp("families"))
 
 
 @pytest.fixture

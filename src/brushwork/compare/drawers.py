@@ -15,8 +15,8 @@ import gc
 from typing import TYPE_CHECKING, Any
 
 from brushwork import generate, models
-from brushwork.adapters import digest
 from brushwork.devices import resolve_device, resolve_dtype
+from brushwork.filehash import sha256
 from brushwork.pairs import hash_files
 
 if TYPE_CHECKING:
@@ -117,7 +117,4 @@ def _of_files(path: Path) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _hashed(path: Path, files: int, newest: int) -> str:  # noqa: ARG001  (they are what the cache looks at)
-    if path.is_dir():
-        return hash_files(path)
-    with path.open("rb") as file:
-        return digest(file)[:32]
+    return hash_files(path) if path.is_dir() else sha256(path)[:32]

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from brushwork import contact, registry
-from brushwork.compare import fit
 from brushwork.compare.sides import text_of
 from brushwork.devices import resolve_device
 from brushwork.encoders import Clip, Colour, Luminance, Pixels, load_clip
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
 
 DRAWS = 10_000
 NEED_SAME_NOISE = ("pairs", "ratio")
-OWN = {"reference_similarity": fit}
-"""Metrics that only make sense beside others, in the form of the registry's."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +90,13 @@ def chosen_metrics(names: Sequence[str]) -> list[tuple[str, Metric]]:
     Raises:
         ConfigError: There is no such metric.
     """
-    known = [*registry.names("metrics"), *OWN]
+    known = registry.names("metrics")
     wrong = [name for name in names if name not in known]
     if wrong:
         message = f"--metrics: there is no {wrong[0]!r}.{nearest(wrong[0], known)}"
         raise ConfigError(message)
     every = dict.fromkeys(names or known)
-    return [(name, OWN[name] if name in OWN else registry.load("metrics", name)) for name in every]
+    return [(name, registry.load("metrics", name)) for name in every]
 
 
 class Judging:

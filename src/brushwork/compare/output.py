@@ -31,13 +31,13 @@ LARGEST = 9_500_000
 SIDES = (256, 192, 128, 96)
 """Pictures in the page; the first with which it is small enough is taken."""
 PLOTS = (
-    ("fit-drift", "Fit against forgetting", ("drift", "control"), ("reference_similarity", "target")),
+    ("fit-drift", "Fit against forgetting", ("drift", "control"), ("clip_i", "target")),
     ("clip-drift", "Prompt against forgetting", ("drift", "control"), ("clip", "target")),
 )
 """File, title, and the two metrics that are plotted: x (less is better), y (more is better)."""
 AXES = {
     "drift": "drift on control prompts (1: another seed)",
-    "reference_similarity": "fit: cosine with the training pictures",
+    "clip_i": "fit: cosine with the training pictures",
     "clip": "CLIP-T: cosine with the prompt",
 }
 
@@ -119,10 +119,10 @@ def _plots(found: Findings) -> dict[str, Markup]:
     seconds = [
         pareto.Point(line, cost["step_seconds"], number.value, up=number.interval)
         for line, cost in found.costs.items()
-        if cost.get("step_seconds") and (number := _number(found, line, ("reference_similarity", "target")))
+        if cost.get("step_seconds") and (number := _number(found, line, ("clip_i", "target")))
     ]
     plots["fit-time"] = pareto.plot(
-        "Fit against training time", seconds, x="seconds of training steps", y=AXES["reference_similarity"]
+        "Fit against training time", seconds, x="seconds of training steps", y=AXES["clip_i"]
     )
     return {name: plot for name, plot in plots.items() if plot}
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TITLES = {
     ("clip", "target"): ("CLIP-T", "cosine of picture and prompt"),
-    ("reference_similarity", "target"): ("fit", "cosine with the training pictures"),
+    ("clip_i", "target"): ("fit", "cosine with the training pictures"),
     ("saturation", "target"): ("saturation", "HSV, 0 to 1"),
     ("drift", "control"): ("drift", "on control prompts; 1: another seed"),
     ("clip", "control"): ("CLIP-T, control", "on control prompts"),
@@ -89,8 +89,8 @@ def quality(lines: Mapping[str, Sequence[Number]], data: Mapping[str, float]) ->
             cells.append(_value(found, best=label in _best(lines, key, data)) if found else Cell("\N{EN DASH}"))
         rows.append((label, tuple(cells)))
     remarks = tuple(
-        f"The training pictures themselves have {wording.number(data[name])} in {name}."
-        for name, _ in keys
+        f"The training pictures themselves have {wording.number(data[name])} in {TITLES[name, side][0]}."
+        for name, side in keys
         if name in data
     )
     titles = [TITLES[key] for key in keys]

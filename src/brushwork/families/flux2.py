@@ -68,15 +68,7 @@ class Flux2(components.Assembly):
         import torch
 
         tokenizer, encoder = self.tokenizers["text_encoder"], self.text_encoders["text_encoder"]
-        texts = [
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": caption}],
-                tokenize=False,
-                add_generation_prompt=True,
-                enable_thinking=False,
-            )
-            for caption in captions
-        ]
+        texts = components.as_chats(tokenizer, captions, thinking=False)
         tokens = components.padded_tokens(tokenizer, texts, TOKENS).to(self.device)
         said = encoder(
             input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, output_hidden_states=True, use_cache=False

@@ -60,12 +60,7 @@ class ZImage(components.Assembly):
     def encode_text(self, captions: Sequence[str]) -> Conditioning:
         """Return states (B, 512, width) and which of them there are."""
         tokenizer, encoder = self.tokenizers["text_encoder"], self.text_encoders["text_encoder"]
-        texts = [
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": caption}], tokenize=False, add_generation_prompt=True, enable_thinking=True
-            )
-            for caption in captions
-        ]
+        texts = components.as_chats(tokenizer, captions, thinking=True)
         tokens = components.padded_tokens(tokenizer, texts, TOKENS).to(self.device)
         mask = tokens.attention_mask.bool()
         said = encoder(input_ids=tokens.input_ids, attention_mask=mask, output_hidden_states=True)

@@ -9,11 +9,11 @@ hashes by ``sshs_model_hash``. Nothing here says where files lie on this machine
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
 from brushwork import __version__
+from brushwork.filehash import tensors_sha256
 from brushwork.formats import single_file
 
 if TYPE_CHECKING:
@@ -131,18 +131,8 @@ def save(tensors: Mapping[str, Any], path: Path, header: Mapping[str, str], *, h
         save_file(dict(tensors), temporary, metadata={"format": "pt", **header})
         more = {}
         if hashed:
-            digest = tensor_hash(temporary)
+            digest = tensors_sha256(temporary)
             more["modelspec.hash_sha256"] = f"0x{digest}"
             if any(key.startswith("ss_") for key in header):
                 more["sshs_model_hash"] = digest
         add_to_header(temporary, more)
-
-
-def tensor_hash(path: Path) -> str:
-    """Return the SHA-256 of what follows the header of a safetensors file."""
-    sha256 = hashlib.sha256()
-    with path.open("rb") as file:
-        file.seek(8 + int.from_bytes(file.read(8), "little"))
-        while block := file.read(1 << 20):
-            sha256.update(block)
-    return sha256.hexdigest()

@@ -10,13 +10,13 @@ a file only the header is read; what is in it is untrusted text.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from brushwork import models, runs
 from brushwork.errors import BrushworkError, ModelError, nearest
+from brushwork.filehash import sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,7 +102,7 @@ class Catalogue:
         stat = path.stat()
         key = (entry.path, stat.st_size, stat.st_mtime_ns)
         if key not in self._hashes:
-            self._hashes[key] = _sha256(path)
+            self._hashes[key] = sha256(path)
         hashed = replace(entry, sha256=self._hashes[key])
         self._known[entry.kind][entry.name] = hashed
         return hashed
@@ -183,14 +183,6 @@ def _of_file(path: Path) -> Entry | None:
     if 1 <= len(keys) <= 2 and all(isinstance(shape, list) and len(shape) in (1, 2) for shape in shapes):  # noqa: PLR2004  (one or two encoders)
         return Entry(path.stem, "embedding", str(path), "embedding", about)
     return None
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def read_header(path: Path) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from brushwork.errors import BrushworkError, ConfigError, RunFailed
+from brushwork.generate import LATER
 from brushwork.grammar import take_out
 from brushwork.serve import checks
 from brushwork.serve.catalogue import Catalogue, Entry
@@ -41,15 +42,7 @@ if TYPE_CHECKING:
 
     AnyJob = TextToImage | ImageToImage | Compare | Grid
 
-FEATURES = (
-    "variation_seed",
-    "variation_strength",
-    "noise_multiplier",
-    "mask_blur",
-    "masked_content",
-    "only_masked_padding",
-    "tiling",
-)
+FEATURES = tuple(name for name in LATER if name != "hires")  # which has adapters and sizes of its own
 COUNTED = 64
 """Texts whose tokens are counted at the same time, at most."""
 MEMORY = 200

@@ -21,16 +21,24 @@ def picture_of(text: str, most_pixels: int, what: str) -> PIL.Image.Image:
     Raises:
         DataError: It is an address (nothing is fetched), no base64, or no picture.
     """
+    return uploads.decode(bytes_of(text, what), most_pixels, what)
+
+
+def bytes_of(text: str, what: str) -> bytes:
+    """Return what a base64 text holds.
+
+    Raises:
+        DataError: It is an address (nothing is fetched), or no base64.
+    """
     if text.lower().startswith(("http:", "https:", "file:", "ftp:")):
         message = f"{what}: nothing is fetched from addresses; send the picture itself as base64"
         raise DataError(message)
     encoded = text.partition(",")[2] if text.startswith("data:") else text
     try:
-        data = base64.b64decode(encoded, validate=True)
+        return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         message = f"{what}: this is no base64"
         raise DataError(message) from None
-    return uploads.decode(data, most_pixels, what)
 
 
 def keep(engine: Engine, image: PIL.Image.Image) -> str:

@@ -100,6 +100,7 @@ def _zip(path: Path, mapped: memoryview) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = _entries(archive, len(mapped))
+    # zipfile says by NotImplementedError that an archive is of a later version than it reads.
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error) as error:
         message = f"its zip is damaged ({error})"
         raise Refused(message) from error

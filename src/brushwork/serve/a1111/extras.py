@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from brushwork.serve import uploads, wire
+from brushwork.serve import seen, uploads, wire
 from brushwork.serve.upscale import Asked, upscale
 
 if TYPE_CHECKING:
@@ -64,12 +64,6 @@ def make_router(engine: Engine) -> APIRouter:
     async def interrogate(asked: Interrogated) -> dict[str, str]:
         """Return what the embedded captioner sees on a picture, whichever model is named."""
         image = wire.picture_of(asked.image, limits.upload_pixels, "image")
-        return {"caption": await asyncio.to_thread(_described, image.convert("RGB"))}
+        return {"caption": await asyncio.to_thread(seen.describe, image)}
 
     return router
-
-
-def _described(image: Any) -> str:
-    from brushwork.captioners import load_captioner
-
-    return load_captioner("mini-captioner").describe([image])[0]

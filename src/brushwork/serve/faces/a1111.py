@@ -230,15 +230,7 @@ def _drawing(router: APIRouter, face: Face) -> None:
     @router.post("/png-info")
     async def png_info(image: Annotated[str, Body(embed=True)]) -> dict[str, Any]:
         """Return what a picture says that it was made from."""
-        import base64
-        import binascii
-
-        try:
-            data = base64.b64decode(image.partition(",")[2] if image.startswith("data:") else image, validate=True)
-        except (binascii.Error, ValueError):
-            message = "image: this is no base64"
-            raise ConfigError(message) from None
-        found = await asyncio.to_thread(infotext.read_bytes, data)
+        found = await asyncio.to_thread(infotext.read_bytes, wire.bytes_of(image, "image"))
         parameters = {"Prompt": found.prompt, "Negative prompt": found.negative_prompt, **found.fields}
         return {"info": found.text, "items": {}, "parameters": parameters if found.text else {}}
 

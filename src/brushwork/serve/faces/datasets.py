@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Body, Form, UploadFile
 from fastapi.responses import FileResponse
 
+from brushwork.serve import seen
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from brushwork.serve.datasets import Datasets
     from brushwork.serve.engine import Engine
 
@@ -63,7 +67,7 @@ def _pictures(router: APIRouter, datasets: Datasets) -> None:
     @router.post("/{name}/{picture}/caption")
     async def suggest(name: str, picture: str) -> dict[str, str]:
         """Let the captioner say what is on a picture; nothing is written."""
-        return {"caption": await asyncio.to_thread(_described, str(datasets.picture(name, picture)))}
+        return {"caption": await asyncio.to_thread(_described, datasets.picture(name, picture))}
 
     @router.delete("/{name}/{picture}")
     async def drop(name: str, picture: str) -> dict[str, str]:
@@ -72,11 +76,8 @@ def _pictures(router: APIRouter, datasets: Datasets) -> None:
         return {"picture": picture}
 
 
-def _described(path: str) -> str:
-    """Return the embedded captioner's words for a picture."""
+def _described(path: Path) -> str:
     import PIL.Image
 
-    from brushwork.captioners import load_captioner
-
     with PIL.Image.open(path) as image:
-        return load_captioner("mini-captioner").describe([image.convert("RGB")])[0]
+        return seen.describe(image)
