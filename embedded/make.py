@@ -3,6 +3,7 @@
     python -m embedded.make                        # about four hours on two quiet cores
     python -m embedded.make --hours 6              # longer for the diffusion stage
     python -m embedded.make --from export          # stages from this one on
+    python -m embedded.make --rehearse             # every stage for a minute at most: does the whole way still work?
 
 The stages, each a program of its own, write to embedded/scratch/ and log to embedded/scratch/make.log.
 """
@@ -20,6 +21,10 @@ from embedded.paths import HERE, WORK
 STEPS_A_MINUTE = 85
 """Of the diffusion stage, 64 pictures each, on two quiet cores."""
 
+LITTLE = {"--minutes": "0.5", "--steps": "40"}
+MORE = {"corpus": ("--count", "640"), "latents": ("--count", "640"), "card": ("--quick",)}
+"""What a rehearsal does with the options of its stages, and adds to them."""
+
 
 class Stage(NamedTuple):
     """A program of this folder with its options."""
@@ -28,10 +33,10 @@ class Stage(NamedTuple):
     command: tuple[str, ...]
 
 
-def stages(hours: float) -> tuple[Stage, ...]:
+def stages(hours: float, *, rehearse: bool = False) -> tuple[Stage, ...]:
     """Return all stages in order; the diffusion stage gets what the others leave of the hours."""
     steps = max(100, round((hours * 60 - 60) * STEPS_A_MINUTE))
-    return (
+    every = (
         Stage("datasets", ("datasets",)),
         Stage("tokenizer", ("tokenizer",)),
         Stage("pictures", ("pictures_for_vae",)),
@@ -41,7 +46,7 @@ def stages(hours: float) -> tuple[Stage, ...]:
         Stage("text", ("text", "--minutes", "7", "--threads", "2")),
         Stage("corpus", ("corpus",)),
         Stage("base", ("base", "--steps", str(steps), "--processes", "2")),
-        Stage("decoder", ("vae", "--decoder-only", "--minutes", "8")),
+        Stage("decoder", ("vae", "--decoder-only", "--squares", "10", "--minutes", "8")),
         Stage("export", ("export",)),
         Stage("clip", ("clip", "--minutes", "15")),
         Stage("export-clip", ("clip", "--export")),
@@ -51,6 +56,16 @@ def stages(hours: float) -> tuple[Stage, ...]:
         Stage("judge", ("judge", "--minutes", "8")),
         Stage("card", ("card",)),
     )
+    return tuple(map(shortened, every)) if rehearse else every
+
+
+def shortened(stage: Stage) -> Stage:
+    """Return the stage with little to do, and the same path through it."""
+    program, *options = stage.command
+    for name, little in LITTLE.items():
+        if name in options:
+            options[options.index(name) + 1] = little
+    return Stage(stage.name, (program, *options, *MORE.get(program, ())))
 
 
 def done(name: str) -> Path:
@@ -63,8 +78,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make the embedded model, judge and data sets.")
     parser.add_argument("--hours", type=float, default=4.0)
     parser.add_argument("--from", dest="first", choices=[stage.name for stage in stages(1.0)])
+    parser.add_argument("--rehearse", action="store_true", help="little of everything; what it makes is worthless")
     options = parser.parse_args()
-    todo = stages(options.hours)
+    todo = stages(options.hours, rehearse=options.rehearse)
     names = [stage.name for stage in todo]
     if options.first:
         for name in names[names.index(options.first) :]:

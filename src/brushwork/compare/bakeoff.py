@@ -301,7 +301,7 @@ def _proofs(drawn: list[DrawnSide], base: DrawnSide, opener: Opener) -> tuple[li
 
 def _cost(runs: list[RunFolder]) -> dict[str, Any]:
     """Return what a method's runs cost, means over its training seeds."""
-    each = [_cost_of(run) for run in runs]
+    each = [cost_of(run) for run in runs]
     cost = {key: _mean([one[key] for one in each]) for key in each[0]}
     if len(runs) > 1:
         for key, write in (("step_seconds", wording.duration), ("peak_memory_bytes", wording.size)):
@@ -315,7 +315,8 @@ def _mean(values: list[Any]) -> Any:
     return statistics.fmean(known) if known else None
 
 
-def _cost_of(run: RunFolder) -> dict[str, Any]:
+def cost_of(run: RunFolder) -> dict[str, Any]:
+    """Return what a run cost: seconds of its steps and before them, bytes in memory and on disk, parameters."""
     record, settings, steps = run.record, run.config, run.steps()
     return {
         "learning_rate": settings.optimizer.learning_rate,
