@@ -10,11 +10,52 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from brushwork.errors import UserError
-from brushwork.formulas.arrays import blocks, tables
+from brushwork.formulas.arrays import blocks, table, tables
 from brushwork.formulas.kernels import squared_distances
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+
+class RealBalls:
+    """The balls around a set of real pictures, made once and held against any number of drawn sets.
+
+    Raises:
+        UserError: k below 1, or not more than k pictures.
+    """
+
+    def __init__(self, real: ArrayLike, k: int = 5) -> None:
+        if k < 1:
+            message = f"k is a number of neighbours and must be at least 1, but is {k}."
+            raise UserError(message)
+        one = table(real, "real", least=k + 1)
+        self.k, self.centre = k, one.mean(axis=0)
+        self.real = one - self.centre
+        self.reach = kth_squared_distance(self.real, k)
+
+    def against(self, fake: ArrayLike) -> dict[str, float]:
+        """Return ``precision``, ``recall``, ``density`` and ``coverage`` of features (M, d).
+
+        Raises:
+            UserError: Shapes that do not fit, or not more than k pictures.
+        """
+        _, other = tables(self.real, fake, ("real", "fake"), least=self.k + 1)
+        other = other - self.centre
+        reach = kth_squared_distance(other, self.k)
+        balls: NDArray[np.int64] = np.zeros(len(other), np.int64)
+        recalled = covered = 0
+        for rows in blocks(len(self.real), len(other)):
+            squared = squared_distances(self.real[rows], other)
+            inside_real = squared < self.reach[rows, None]
+            balls += inside_real.sum(axis=0)
+            covered += int(inside_real.any(axis=1).sum())
+            recalled += int((squared < reach).any(axis=1).sum())
+        return {
+            "precision": float((balls > 0).mean()),
+            "recall": recalled / len(self.real),
+            "density": float(balls.mean()) / self.k,
+            "coverage": covered / len(self.real),
+        }
 
 
 def precision_recall_density_coverage(real: ArrayLike, fake: ArrayLike, k: int = 5) -> dict[str, float]:
@@ -29,27 +70,7 @@ def precision_recall_density_coverage(real: ArrayLike, fake: ArrayLike, k: int =
     Raises:
         UserError: Shapes that do not fit, k below 1, or not more than k pictures in a set.
     """
-    if k < 1:
-        message = f"k is a number of neighbours and must be at least 1, but is {k}."
-        raise UserError(message)
-    one, other = tables(real, fake, ("real", "fake"), least=k + 1)
-    centre = one.mean(axis=0)
-    one, other = one - centre, other - centre
-    real_reach, fake_reach = kth_squared_distance(one, k), kth_squared_distance(other, k)
-    balls: NDArray[np.int64] = np.zeros(len(other), np.int64)
-    recalled = covered = 0
-    for rows in blocks(len(one), len(other)):
-        squared = squared_distances(one[rows], other)
-        inside_real = squared < real_reach[rows, None]
-        balls += inside_real.sum(axis=0)
-        covered += int(inside_real.any(axis=1).sum())
-        recalled += int((squared < fake_reach).any(axis=1).sum())
-    return {
-        "precision": float((balls > 0).mean()),
-        "recall": recalled / len(one),
-        "density": float(balls.mean()) / k,
-        "coverage": covered / len(one),
-    }
+    return RealBalls(real, k).against(fake)
 
 
 def kth_squared_distance(x: NDArray[np.float64], k: int) -> NDArray[np.float64]:

@@ -6,10 +6,13 @@ of what the data hold. The floor is what one half of the training pictures reach
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from brushwork.formulas.floors import floor_draws, noise_floor
-from brushwork.formulas.neighbours import precision_recall_density_coverage
+from brushwork.formulas.neighbours import RealBalls, precision_recall_density_coverage
 from brushwork.metrics import Kind, of_sets
 
 if TYPE_CHECKING:
@@ -30,12 +33,21 @@ def measure(drawn: Drawn) -> list[Result]:
         return []
     size = max(NEIGHBOURS + 1, min(rows, len(known) // 2))
     splits, results = floor_draws(size, known.shape[1], most=10), []
+    balls = RealBalls(known, NEIGHBOURS)
+
+    @functools.cache  # the four numbers come of one look, and the exchanges of the test are the same for all four
+    def of_side(stored: bytes) -> dict[str, float]:
+        return balls.against(np.frombuffer(stored).reshape(-1, known.shape[1]))
+
     for kind in KINDS:
 
-        def number(side: Array, real: Array = known, part: str = kind.name) -> float:
-            return precision_recall_density_coverage(real, side, NEIGHBOURS)[part]
+        def number(side: Array, part: str = kind.name) -> float:
+            return of_side(side.astype(np.float64).tobytes())[part]
 
-        floor = noise_floor(known, lambda one, other: number(other, one), size=size, draws=splits, seed=drawn.seed)
+        def between(one: Array, other: Array, part: str = kind.name) -> float:
+            return precision_recall_density_coverage(other, one, NEIGHBOURS)[part]
+
+        floor = noise_floor(known, between, size=size, draws=splits, seed=drawn.seed)
         name = "precision_recall_density_coverage"
         results += of_sets(kind, drawn, number, floor, name, min(rows, len(known)))
     return results
