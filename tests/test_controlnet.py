@@ -81,7 +81,9 @@ def test_it_is_bit_for_bit_what_diffusers_draws(
     family: Any, network: Network, given: dict[str, Any], said: dict[str, Any], guidance: float
 ) -> None:
     image = noise_picture(1)
-    ours = drawn(family, *(asked(seed, guidance_scale=guidance, controls=(Control(network, image, **given),)) for seed in (3, 4)))
+    ours = drawn(
+        family, *(asked(seed, guidance_scale=guidance, controls=(Control(network, image, **given),)) for seed in (3, 4))
+    )
     pipeline, more = "StableDiffusionControlNetPipeline", {"guidance_scale": guidance, **said}
     others = theirs(family, pipeline, network.module, (3, 4), image=image, **more)
     for one, other in zip(ours, others, strict=True):
@@ -97,10 +99,12 @@ def test_several_networks_add_up_as_in_diffusers(family: Any, network: Network) 
     controls = (Control(network, images[0], 0.6), Control(second, images[1], 0.9, end=0.5))
     (ours,) = drawn(family, asked(3, controls=controls))
     both = MultiControlNetModel([network.module, second.module])
-    said = {"controlnet_conditioning_scale": [0.6, 0.9], "control_guidance_start": [0.0, 0.0], "control_guidance_end": [1.0, 0.5]}
-    (other,) = theirs(
-        family, "StableDiffusionControlNetPipeline", both, (3,), image=images, guidance_scale=5.0, **said
-    )
+    said = {
+        "controlnet_conditioning_scale": [0.6, 0.9],
+        "control_guidance_start": [0.0, 0.0],
+        "control_guidance_end": [1.0, 0.5],
+    }
+    (other,) = theirs(family, "StableDiffusionControlNetPipeline", both, (3,), image=images, guidance_scale=5.0, **said)
     assert np.abs(ours - other).max() <= LAST_BITS
 
 
@@ -118,7 +122,9 @@ def test_from_a_picture_it_is_what_diffusers_draws(family: Any, network: Network
 def test_sdxl_is_what_diffusers_draws(tmp_path: Path, mode: Any) -> None:
     family = families.load(str(tiny_families.make("sdxl", tmp_path / "sdxl")))
     network, image = control_of(family), noise_picture(1)
-    (ours,) = drawn(family, asked(3, negative_prompt="a dog", controls=(Control(Network("x", network), image, mode=mode),)))
+    (ours,) = drawn(
+        family, asked(3, negative_prompt="a dog", controls=(Control(Network("x", network), image, mode=mode),))
+    )
     (other,) = theirs(
         family, "StableDiffusionXLControlNetPipeline", network, (3,), image=image, negative_prompt="a dog",
         guidance_scale=5.0, controlnet_conditioning_scale=1.0, guess_mode=mode == "guess",
@@ -157,7 +163,12 @@ def test_the_second_pass_sees_the_map_at_its_own_size(family: Any, network: Netw
     (second,) = drawn(family, asked(3, width=64, height=64, init=large, strength=0.6, controls=controls))
     assert np.abs(whole - second).max() <= LAST_BITS
     shrunk = (Control(network, image.resize((32, 32), Image.Resampling.LANCZOS)),)
-    assert np.abs(second - drawn(family, asked(3, width=64, height=64, init=large, strength=0.6, controls=shrunk))[0]).max() > LAST_BITS
+    assert (
+        np.abs(
+            second - drawn(family, asked(3, width=64, height=64, init=large, strength=0.6, controls=shrunk))[0]
+        ).max()
+        > LAST_BITS
+    )
 
 
 def test_only_the_part_of_the_map_under_the_box_is_seen() -> None:
@@ -191,13 +202,30 @@ def test_a_folder_and_both_kinds_of_files_are_the_same_network(family: Any, tmp_
     assert networks.load(half, family).hash == opened[0].hash
 
 
-def test_the_original_codes_names_are_read(family: Any, tmp_path: Path) -> None:
-    """Names of the first layers of lllyasviel's files, which diffusers' own converter knows for the full size."""
-    file = tmp_path / "lllyasviel.safetensors"
-    folder = make_control(family, tmp_path / "edges")
-    state = load_file(folder / networks.WEIGHTS[0])
-    save_file({f"control_model.{name}": value for name, value in state.items()}, file)
-    assert set(networks._bare(load_file(file))) == set(state)  # noqa: SLF001  (what takes the mark off)
+def test_the_names_of_the_papers_code_are_read_as_diffusers_reads_them(family: Any, tmp_path: Path) -> None:
+    """Its own converter knows files of the full size only, whose map goes through eight layers."""
+    from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
+
+    module = control_of(family, conditioning_embedding_out_channels=(4, 8, 8, 8))
+    state, names = module.state_dict(), networks.original_names(module)
+    hints = {"conv_in": 0, "conv_out": 14, **{f"blocks.{place}": 2 * place + 2 for place in range(6)}}
+    names |= {f"{networks.EMBEDDING}.{ours}": f"input_hint_block.{place}" for ours, place in hints.items()}
+    original = {networks.rename(key, names): value for key, value in state.items()}
+    assert None not in original
+    read = convert_controlnet_checkpoint(original, dict(module.config))
+    assert read.keys() == state.keys()
+    assert all(read[key] is original[networks.rename(key, names)] for key in state)
+
+    small = make_control(family, tmp_path / "edges")
+    ours = load_file(small / networks.WEIGHTS[0])
+    hints = {"conv_in": 0, "conv_out": 10, **{f"blocks.{place}": 2 * place + 2 for place in range(4)}}
+    names |= {f"{networks.EMBEDDING}.{each}": f"input_hint_block.{place}" for each, place in hints.items()}
+    save_file(
+        {f"control_model.{networks.rename(key, names)}": value for key, value in ours.items()},
+        tmp_path / "x.safetensors",
+    )
+    opened = networks.load(tmp_path / "x.safetensors", family).module.state_dict()
+    assert all(bool((opened[key] == value).all()) for key, value in ours.items())
 
 
 @pytest.mark.parametrize(
@@ -264,7 +292,9 @@ def test_what_means_nothing_is_refused(network: Network, given: dict[str, Any], 
 
 
 def test_the_infotext_is_the_extensions_and_is_read_back(family: Any, network: Network) -> None:
-    control = Control(network, noise_picture(1), 0.5, 0.1, 0.9, resize_mode="fill", module=Module("canny", None, 50, 90))
+    control = Control(
+        network, noise_picture(1), 0.5, 0.1, 0.9, resize_mode="fill", module=Module("canny", None, 50, 90)
+    )
     picture = next(generate.draw(family, [asked(3, steps=1, controls=(control,))]))
     from brushwork import infotext
 

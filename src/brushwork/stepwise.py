@@ -81,7 +81,9 @@ class Drawing:
             )
         self.latents = self.start.latents
         size, view = canvas.size(now.request), self.start.views[0] if self.start.views else None
-        self.seen = [maps.tensor(each.image, each.module, each.resize_mode, size, view) for each in now.request.controls]
+        self.seen = [
+            maps.tensor(each.image, each.module, each.resize_mode, size, view) for each in now.request.controls
+        ]
 
     def edges(self) -> AbstractContextManager[None]:
         """Within this context the model's edges are joined, if the picture shall tile."""

@@ -152,7 +152,8 @@ def parse(text: str) -> dict[str, Any]:
             read[_NUMBERS[name]] = float(value)
         elif name in ("resize_mode", "mode"):
             words = _RESIZE_WORDS if name == "resize_mode" else _CONTROL_WORDS
-            read |= {name: ours for ours, theirs in words.items() if theirs.lower() == value.lower()}
+            known = {theirs.lower(): ours for ours, theirs in words.items()}
+            read |= {name: known[value.lower()]} if value.lower() in known else {}
     return read
 
 

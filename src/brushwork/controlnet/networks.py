@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from brushwork.controlnet import Network
 from brushwork.errors import ConfigError, ModelError, nearest
 from brushwork.filehash import sha256
+from brushwork.formats.ldm import rename, unet_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +32,9 @@ RGB = 3
 HASH_DIGITS = 8
 SAME = ("in_channels", "cross_attention_dim", "block_out_channels", "layers_per_block", "addition_embed_type")
 """Of the denoiser's config: what its encoder's copy must share, or its outputs could not be added to it."""
-EMBEDDING = "controlnet_cond_embedding"
+EMBEDDING, HINT = "controlnet_cond_embedding", "input_hint_block"
+"""The layers that see the map, as diffusers and the paper's code call them."""
+PREFIX = "control_model."
 
 
 def find(text: str, folder: Path = FOLDER) -> Path:
@@ -62,6 +65,8 @@ def load(path: Path, family: Family, name: str = "") -> Network:
         ConfigError: The family takes none, or it is for another base.
         ModelError: It cannot be read.
     """
+    from torch import nn
+
     check_family(family)
     parameter = next(family.denoiser.parameters())
     name = name or (path.name if path.is_dir() else path.stem)
@@ -71,8 +76,8 @@ def load(path: Path, family: Family, name: str = "") -> Network:
     else:
         file = path
         module = _of_file(path, family, name)
-    network = Network(name, module.to(parameter.device, parameter.dtype).eval(), sha256(file)[:HASH_DIGITS])
-    network.module.requires_grad_(requires_grad=False)
+    nn.Module.to(module, parameter.device, parameter.dtype)  # diffusers' own warns of types that it does not change
+    network = Network(name, module.eval().requires_grad_(requires_grad=False), sha256(file)[:HASH_DIGITS])
     check(network, family)
     return network
 
@@ -100,8 +105,8 @@ def check(network: Network, family: Family) -> None:
         theirs, ours = (_plain(each.get(key)) for each in (network.config, denoiser.config))
         if theirs != ours:
             message = (
-                f"controlnet: {network.name!r} is for another base than this one ({family.name}): its {key} is {theirs}, "
-                f"that of the base is {ours}"
+                f"controlnet: {network.name!r} is for another base than this one ({family.name}): its {key} is "
+                f"{theirs}, that of the base is {ours}"
             )
             raise ConfigError(message)
     channels = int(network.config.get("conditioning_channels", RGB))
@@ -156,40 +161,51 @@ def class_of(folder: Path) -> str:
 def _of_file(file: Path, family: Family, name: str) -> Any:
     """Return a network of the shape of the base's own encoder with a file's weights."""
     from diffusers import ControlNetModel
-    from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        state = load_file(file)
+        state = _hints(load_file(file))
     except (OSError, SafetensorError) as error:
         message = f"controlnet: {name!r} cannot be read as safetensors"
         raise ModelError(message) from error
-    denoiser: Any = family.denoiser
-    if any("input_hint_block" in key for key in state):
-        state = convert_controlnet_checkpoint(_bare(state), dict(denoiser.config))
+    widths = _embedding(state, name)
     module = ControlNetModel.from_unet(
-        denoiser,
-        conditioning_embedding_out_channels=_embedding(state, name),
+        family.denoiser,
+        conditioning_embedding_out_channels=widths,
         load_weights_from_unet=False,
         conditioning_channels=int(state[f"{EMBEDDING}.conv_in.weight"].shape[1]),
     )
-    wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
-    for key, shape in wanted.items():
-        theirs = tuple(state[key].shape) if key in state else None
-        if theirs != shape:
-            what = f"has no {key}" if theirs is None else f"has {key} of the shape {theirs}"
-            message = f"controlnet: {name!r} is for another base than this one ({family.name}): it {what}, not {shape}"
+    theirs = original_names(module) if "time_embed.0.weight" in state else {}
+    weights = {}
+    for key, value in module.state_dict().items():
+        said = (rename(key, theirs) if theirs else None) or key
+        shape = tuple(state[said].shape) if said in state else None
+        if shape != tuple(value.shape):
+            what = f"has no {said}" if shape is None else f"has {said} of the shape {shape}, not {tuple(value.shape)}"
+            message = f"controlnet: {name!r} is for another base than this one ({family.name}): it {what}"
             raise ConfigError(message)
-    module.load_state_dict({key: state[key] for key in wanted})
+        weights[key] = state[said]
+    module.load_state_dict(weights)
     return module
 
 
-def _bare(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of the original code's ControlNet, which may lie beside a whole model."""
-    mark = "control_model."
-    inner = {key.removeprefix(mark): value for key, value in state.items() if key.startswith(mark)}
-    return inner or dict(state)
+def original_names(module: Any) -> dict[str, str]:
+    """Return what the modules of a ``ControlNetModel`` are called in its paper's code, but for those of the map."""
+    names = {key: theirs for key, theirs in unet_names(module).items() if not theirs.startswith("out.")}
+    zeros = range(len(module.controlnet_down_blocks))
+    names |= {f"controlnet_down_blocks.{place}": f"zero_convs.{place}.0" for place in zeros}
+    return names | {"controlnet_mid_block": "middle_block_out.0"}
+
+
+def _hints(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a file's tensors without the original code's prefix, those of the map by diffusers' names."""
+    inner = {key.removeprefix(PREFIX): value for key, value in state.items() if key.startswith(PREFIX)} or dict(state)
+    places = sorted({int(key.split(".")[1]) for key in inner if key.startswith(f"{HINT}.")})
+    ours = {f"{HINT}.{place}": f"{EMBEDDING}.blocks.{number - 1}" for number, place in enumerate(places)}
+    if places:
+        ours |= {f"{HINT}.{places[0]}": f"{EMBEDDING}.conv_in", f"{HINT}.{places[-1]}": f"{EMBEDDING}.conv_out"}
+    return {rename(key, ours) or key: value for key, value in inner.items()}
 
 
 def _embedding(state: Mapping[str, Tensor], name: str) -> tuple[int, ...]:

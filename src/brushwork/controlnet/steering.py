@@ -36,8 +36,7 @@ class Asked(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What the denoiser is to look at for one picture: one row, or with guidance two, of which the first is without
-    the prompt."""
+    """What the denoiser is to look at for one picture: a row, or with guidance two, that without the prompt first."""
 
     inputs: Tensor
     timesteps: Tensor

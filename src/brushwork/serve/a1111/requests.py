@@ -105,7 +105,6 @@ class Generation(BaseModel):
             "s_tmin": bool(self.s_tmin),
             "s_noise": self.s_noise not in (None, 1, 1.0),
             "script_name": bool(self.script_name),
-            "alwayson_scripts": bool(self.alwayson_scripts),
             **self.also_wanted(),
         }
         for name, is_wanted in wanted.items():
