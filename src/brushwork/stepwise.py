@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from brushwork.generate import Request
     from brushwork.values import Family
 
+    Encode = Callable[[Family, Request], wordings.Wording]
+
 AT_ONCE = 16
 """So many latents go through the denoiser at once, unless told otherwise; a guided picture is two."""
 
@@ -50,8 +52,13 @@ class Pass:
 class Drawing:
     """One picture on its way. The request has its size filled in."""
 
-    def __init__(self, family: Family, request: Request) -> None:
+    def __init__(self, family: Family, request: Request, encode: Encode = wordings.encode) -> None:
         """Encode the texts and lay down the noise.
+
+        Args:
+            family: The model.
+            request: What to draw.
+            encode: Encodes the texts; one that remembers them saves their encoder's work.
 
         Raises:
             ConfigError: The sampler cannot do so many steps.
@@ -61,10 +68,10 @@ class Drawing:
         self.family, self.request, self.index, self.at = family, request, 0, 0
         self.broken: RunFailed | None = None
         """Why there is no picture to enlarge; ``image`` raises it."""
-        self.passes = [_pass(family, request)]
+        self.passes = [_pass(family, request, encode)]
         larger = hires.second(request)
         if larger is not None:
-            self.passes.append(_pass(family, larger, begun=True))
+            self.passes.append(_pass(family, larger, encode, begun=True))
         self.total = sum(len(each.timesteps) for each in self.passes)
         """How many steps there are, of both passes."""
         self._begin(self.passes.pop(0))
@@ -192,24 +199,24 @@ class Whole:
         return self._drawn[0]
 
 
-def _pass(family: Family, request: Request, *, begun: bool = False) -> Pass:
+def _pass(family: Family, request: Request, encode: Encode, *, begun: bool = False) -> Pass:
     scheduler = denoise.scheduler_of(family, request)
     with denoise.undisturbed(family):
         timesteps = denoise.set_timesteps(scheduler, request, family, begun=begun)
-        return Pass(request, scheduler, timesteps, wordings.encode(family, request))
+        return Pass(request, scheduler, timesteps, encode(family, request))
 
 
 _Next = tuple[Drawing, Look]
 
 
-def begin(family: Family, request: Request) -> Drawing | Whole:
-    """Begin with a picture, step by step where the family lets us.
+def begin(family: Family, request: Request, encode: Encode = wordings.encode) -> Drawing | Whole:
+    """Begin with a picture, step by step where the family lets us; see ``Drawing``.
 
     Raises:
         ConfigError: The sampler cannot do so many steps, or the family not what is asked for.
         ModelError: The denoiser wants more than noise and text.
     """
-    return Drawing(family, request) if getattr(family, "draw", None) is None else Whole(family, request)
+    return Drawing(family, request, encode) if getattr(family, "draw", None) is None else Whole(family, request)
 
 
 def advance(family: Family, drawings: Sequence[Drawing], at_once: int = AT_ONCE) -> None:

@@ -16,7 +16,7 @@ import gc
 import io
 import time
 from collections import OrderedDict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from brushwork.serve.controls import Networks
 from brushwork.serve.settings import Limits
 from brushwork.settings import Settings
 from brushwork.stepwise import Drawing, Whole, advance, begin
+from brushwork.wordings import Remembered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,6 +102,7 @@ class _Warm:
     colours: Tensor | None
     """None: the family draws by itself, so there is nothing to preview."""
     size: int
+    texts: Remembered = field(default_factory=Remembered)
 
 
 class Easel:
@@ -224,7 +226,7 @@ class Easel:
             if request.hires is not None:  # of the model's own size, which only we know
                 wide, high = request.hires.width or 0, request.hires.height or 0
                 checks.size("hires.", wide, high, Limits(side=self.config.side, pixels=self.config.pixels))
-            drawing = begin(warm.model.family, request)
+            drawing = begin(warm.model.family, request, warm.texts.encode)
         except BrushworkError as error:
             self._failed(asked, type(error).__name__, str(error))
             return

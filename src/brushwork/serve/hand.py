@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LINE = 16 << 20
 """Bytes of the longest line (a preview)."""
+LAST_WORDS = 1.0
+"""Seconds that what a worker printed last may take to arrive."""
 GRACE = 5.0
 """Seconds that the worker has to end by itself."""
 
@@ -75,7 +77,8 @@ class Hand:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
             code = await process.wait()
-            await relaying
+            await asyncio.wait({relaying}, timeout=LAST_WORDS)
+            relaying.cancel()  # whatever the worker started may hold the line open
             self.process = None
             if not self._ending:
                 self.died(_how(code))

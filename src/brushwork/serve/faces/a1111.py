@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from brushwork import infotext, samplers
 from brushwork.errors import ConfigError, RunFailed
 from brushwork.serve import checks, wire
-from brushwork.serve.a1111 import answers, controlnet, extras
+from brushwork.serve.a1111 import answers, controlnet, extras, infotexts
 from brushwork.serve.a1111.options import NOISE, Options, clip_skip_of
 from brushwork.serve.a1111.requests import Generation, ImageRequest, TextRequest
 from brushwork.serve.faces.native import client_of
@@ -58,6 +58,7 @@ class Face:
     async def draw(self, request: Request, asked: Generation) -> dict[str, Any]:
         """Submit, wait, answer; a client that goes away takes its job along."""
         client = client_of(request)
+        asked = infotexts.filled(asked)
         asked.check()
         override = asked.override_settings or {}
         self.options.check(override)
@@ -69,7 +70,7 @@ class Face:
         times = self.options.noise_multiplier(client) if noise is None else float(noise)
         more = {
             "model": model,
-            "clip_skip": self._clip_skip(override, client),
+            "clip_skip": clip_skip_of(override) or asked.clip_skip or self.options.clip_skip(client),
             "vae": self.options.vae(client, override),
         }
         try:
@@ -104,9 +105,6 @@ class Face:
         checks.size("", asked.width or 0, asked.height or 0, most)
         given = wire.picture_of(starts[0], most.upload_pixels, "init_images") if starts else None
         return controlnet.prepare(self.engine, asked.alwayson_scripts, given, size)
-
-    def _clip_skip(self, override: dict[str, Any], client: str) -> int:
-        return clip_skip_of(override) or self.options.clip_skip(client)
 
     def _job(self, asked: Generation, more: dict[str, Any], noise_multiplier: float) -> TextToImage | ImageToImage:
         """Return the job that a request comes to."""
