@@ -20,7 +20,7 @@ from served import Server, serving
 
 from brushwork.serve.easel import EaselConfig
 from brushwork.serve.hand import Hand
-from brushwork.serve.listen import journal
+from brushwork.serve.listen import UVICORN, journal
 from brushwork.serve.places import Places
 from brushwork.serve.settings import ServeConfig
 
@@ -171,7 +171,8 @@ def test_the_servers_own_log_has_no_folders_in_its_tracebacks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = logging.getLogger()
-    before, level = root.handlers[:], root.level
+    before = [(each, each.handlers[:], each.propagate) for each in (root, *map(logging.getLogger, UVICORN))]
+    level = root.level
     try:
         journal(Places(ServeConfig(data=tmp_path, token=TOKEN)))
         try:
@@ -180,7 +181,8 @@ def test_the_servers_own_log_has_no_folders_in_its_tracebacks(
             logging.getLogger("uvicorn.error").exception("of %s with %s", tmp_path / "images" / "a.png", TOKEN)
     finally:
         logging.captureWarnings(capture=False)
-        root.handlers[:] = before
+        for each, handlers, propagate in before:
+            each.handlers[:], each.propagate = handlers, propagate
         root.setLevel(level)
     said = capsys.readouterr().err
     assert "FileNotFoundError" in said

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from brushwork.serve.settings import ServeConfig
 
 
+UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access")
+
+
 class _Hidden(logging.Formatter):
     """Lines without the folders of this machine and without the token, tracebacks too."""
 
@@ -35,6 +38,9 @@ def journal(places: Places) -> None:
     handler.setFormatter(_Hidden(places))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.captureWarnings(capture=True)
+    for name in UVICORN:
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
 
 
 def listen(config: ServeConfig, started: Callable[[str], None]) -> None:
