@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from tiny import make_tiny_sd
 from tiny_controls import control_of, make_control
 
 from brushwork import controlnet, families, generate, samplers
+from brushwork.cli import run
 from brushwork.controlnet import Control, Module, Network, maps, networks
 from brushwork.errors import ConfigError, ModelError
 from brushwork.generate import Request
@@ -352,3 +354,27 @@ def test_fields_of_a_request_without_controls_are_as_before(family: Any) -> None
     picture = next(generate.draw(family, [asked(steps=1)]))
     assert "controls" not in picture.provenance["request"]
     assert dataclasses.asdict(picture.request)["controls"] == ()
+
+
+def test_from_the_command_line(family: Any, tiny_sd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def generated(*words: object) -> int:
+        common = ["--steps", "2", "--device", "cpu", "--out", tmp_path / "out", "--json"]
+        return run(["generate", str(tiny_sd), "a cat", *map(str, [*words, *common])])
+
+    folder, photo = make_control(family, tmp_path / "controlnet" / "edges"), tmp_path / "photo.png"
+    noise_picture(1).save(photo)
+    steered = ("--controlnet", folder, "--control-image", photo)
+    assert generated(*steered, "--control-weight", 0.5, "--control-end", 0.7) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    (control,) = told["request"]["controls"]
+    assert (control["network"], control["weight"], control["end"]) == ("edges", 0.5, 0.7)
+    assert "Module: none, Model: edges [" in told["infotext"]
+    assert generated("--controlnet", folder) == 2
+    assert "--control-image: 0 for 1 --controlnet" in capsys.readouterr().err
+    assert generated("--controlnet", "edgs", "--control-image", photo) == 2
+    assert "there is no 'edgs'" in capsys.readouterr().err
+    assert generated(*steered, "--control-weight", 3) == 2
+    assert "3.0 is not in the range 0<=x<=2" in capsys.readouterr().err
+    assert generated(*steered, "--control-start", 0.7, "--control-end", 0.7) == 2
+    assert "it cannot steer from 0.7 to 0.7" in capsys.readouterr().err
+    assert generated("--controlnet", folder, "--control-image", tmp_path / "none.png") == 2

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 MODULES = ("none", "canny", "invert")
 DRAWN_WITH = {"steps": "steps", "cfg": "guidance_scale", "sampler": "sampler"}
 """Options, and the fields of a request that they fill; a model may have its own idea of them."""
-
 STEERING = ("control_module", "control_weight", "control_start", "control_end")
 
 
@@ -51,11 +50,10 @@ STEERING = ("control_module", "control_weight", "control_start", "control_end")
     "--control-image", "control_images", multiple=True, type=click.Path(path_type=Path),
     help="What its map is made of; one for each --controlnet.",
 )  # fmt: skip
-@click.option("--control-module", type=click.Choice(MODULES), default="none", show_default=True,
-              help="How the map is made of the image; none: the image is the map.")  # fmt: skip
-@click.option("--control-weight", type=float, default=1.0, show_default=True, help="0: as if it were not there; to 2.")
-@click.option("--control-start", type=float, default=0.0, show_default=True, help="From which part of the steps on.")
-@click.option("--control-end", type=float, default=1.0, show_default=True, help="Up to which part of the steps.")
+@click.option("--control-module", type=click.Choice(MODULES), default="none", help="How the map is made of the image.")
+@click.option("--control-weight", type=click.FloatRange(0, 2), default=1.0, show_default=True, help="0: no ControlNet.")
+@click.option("--control-start", type=click.FloatRange(0, 1), default=0.0, help="From which part of the steps on.")
+@click.option("--control-end", type=click.FloatRange(0, 1), default=1.0, help="Up to which part of the steps.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Default: a new folder in pictures/.")
 @click.option("--captions", is_flag=True, help="Write each prompt beside its picture (.txt), as data to train on.")
 @click.option("--batch-size", default=8, type=click.IntRange(1), help="Pictures drawn at once.", show_default=True)
@@ -86,6 +84,7 @@ def command(
     @FILE stands for the lines of a text file.
     """
     from brushwork import models
+    from brushwork.controlnet import networks
     from brushwork.devices import resolve_device, resolve_dtype
 
     if len(control_nets) != len(control_images):
@@ -93,11 +92,12 @@ def command(
         raise click.UsageError(message)
     steering = {name: settings.pop(name) for name in STEERING}
     requests = _requests(spelled_out(prompts), range(seed, seed + number), **settings)
+    paths = [networks.find(each) for each in control_nets]
     spec = models.parse("+".join([model, *(_at(each) for each in loras)]))
     place = resolve_device(device)
     opened = models.open_model(spec, dtype=resolve_dtype(precision, place), device=place)
     requests = _as_made_for(opened, requests, {name: settings[option] for option, name in DRAWN_WITH.items()})
-    controls = _controls(opened, control_nets, control_images, **steering)
+    controls = _controls(opened, paths, control_images, **steering)
     requests = [dataclasses.replace(each, controls=controls) for each in requests]
     written = _draw(opened, requests, out or Path("pictures") / time.strftime("%Y-%m-%d-%H%M%S"), batch_size, as_json)
     for each in written if captions else []:
@@ -124,7 +124,7 @@ def _requests(prompts: Sequence[str], seeds: range, **settings: Any) -> list[Req
 
 def _controls(
     model: LoadedModel,
-    names: tuple[str, ...],
+    paths: list[Path],
     images: tuple[Path, ...],
     *,
     control_module: Any,
@@ -135,7 +135,7 @@ def _controls(
     """Load the ControlNets and read their pictures."""
     from brushwork.controlnet import Control, Module, networks
 
-    opened = [networks.load(networks.find(each), model.family) for each in names]
+    opened = [networks.load(each, model.family) for each in paths]
     read = [_picture(each) for each in images]
     module, span = Module(control_module), {"start": control_start, "end": control_end}
     pairs = zip(opened, read, strict=True)
