@@ -119,6 +119,7 @@ def test_jobs_errors_and_deaths_tell_neither_token_nor_folders(server: Server, t
         child.kill()
     assert heard.client.delete(f"/api/v1/jobs/{job['id']}").status_code == 200
 
+    heard.client.close()
     told = {**heard.said, "log": server.log.read_text()}
     found = [(where, secret) for where, text in told.items() for secret in secrets(tmp_path) if secret in text]
     assert found == []

@@ -133,14 +133,17 @@ def _controls(
     control_end: float,
 ) -> tuple[Control, ...]:
     """Load the ControlNets and read their pictures."""
-    from brushwork.controlnet import Control, Module, networks
+    from brushwork.controlnet import Control, networks
+    from brushwork.controlnet.maps import Module
 
     opened = [networks.load(each, model.family) for each in paths]
     read = [_picture(each) for each in images]
-    module, span = Module(control_module), {"start": control_start, "end": control_end}
+    module = Module(control_module)
     pairs = zip(opened, read, strict=True)
     return tuple(
-        Control(net, image, control_weight, **span, module=module) for net, image in pairs if image is not None
+        Control(net, image, control_weight, control_start, control_end, module=module)
+        for net, image in pairs
+        if image is not None
     )
 
 

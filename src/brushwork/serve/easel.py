@@ -316,7 +316,8 @@ class Easel:
 
     def unload(self) -> None:
         """Let go of everything that is loaded and not in use."""
-        self.warm.clear()
+        used = {each.asked.key for each in self.active.values()}
+        self.warm = OrderedDict((key, each) for key, each in self.warm.items() if key in used)
         self.networks.clear()
 
     def _request(self, asked: Request, warm: _Warm) -> generate.Request:
@@ -325,7 +326,8 @@ class Easel:
         given = dict(asked.draw)
         if given.get("hires") is not None:
             given["hires"] = Hires(**given["hires"])
-        pictures = {name: _picture(getattr(asked, name), name) for name in ("init", "mask")}
+        files = {"init": asked.init, "mask": asked.mask}
+        pictures = {name: _picture(path, name) for name, path in files.items() if path is not None}
         controls = tuple(
             self.networks.control(each, family, self._room(), lambda path: _picture(path, "controlnet.image"))
             for each in asked.controls
@@ -348,7 +350,7 @@ def _memory_errors() -> tuple[type[BaseException], ...]:
     return (torch.OutOfMemoryError, MemoryError)
 
 
-def _picture(path: str | None, what: str) -> PIL.Image.Image | None:
+def _picture(path: str, what: str) -> PIL.Image.Image:
     """Read a picture of the store.
 
     Raises:
@@ -356,8 +358,6 @@ def _picture(path: str | None, what: str) -> PIL.Image.Image | None:
     """
     import PIL.Image
 
-    if path is None:
-        return None
     try:
         with PIL.Image.open(path, formats=["PNG"]) as image:
             return image.convert("L" if what == "mask" else "RGB")

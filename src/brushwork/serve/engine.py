@@ -189,9 +189,11 @@ class Engine:
         """Refuse what is beyond a limit, and what no sampler could draw."""
         checks.check(planned, self.config.limits)
         for each in planned:
-            for picture in (each.init, each.mask, *(control.image for control in each.controlnet)):
+            named = [("init", each.init), ("mask", each.mask)]
+            named += [("controlnet.image", control.image) for control in each.controlnet]
+            for what, picture in named:
                 if picture is not None and self.store.picture(picture) is None:
-                    message = f"init: there is no picture {picture[:40]!r}; send it with POST /api/v1/images"
+                    message = f"{what}: there is no picture {picture[:40]!r}; send it with POST /api/v1/images"
                     raise ConfigError(message)
 
     async def _dispatch(self) -> None:
