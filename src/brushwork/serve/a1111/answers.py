@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,22 @@ from brushwork import infotext
 if TYPE_CHECKING:
     from brushwork.serve.a1111.requests import Generation
     from brushwork.serve.store import JobRow
+
+
+def echo(asked: Generation) -> dict[str, Any]:
+    """Return a request as it is sent back; what JSON cannot hold (NaN, halves of characters) is not."""
+    return {name: sendable(value) for name, value in asked.model_dump().items()}
+
+
+def sendable(value: Any) -> Any:
+    """Return what goes into JSON without what that cannot hold: no NaN, no infinity, no halves of characters."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {sendable(str(key)): sendable(each) for key, each in value.items()}
+    return [sendable(each) for each in value] if isinstance(value, list) else value
 
 
 def info(asked: Generation, row: JobRow) -> dict[str, Any]:

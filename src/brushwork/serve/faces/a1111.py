@@ -150,13 +150,13 @@ class Face:
         """Return images (the maps of ControlNets last), the echo, and ``info``."""
         drawn = [each for each in row.pictures if each.state == "done"]
         images = [wire.base64_of(self.engine.store.path(each.id).read_bytes()) for each in drawn]
-        echo = asked.model_dump()
+        echo = answers.echo(asked)
         if isinstance(asked, ImageRequest) and not asked.include_init_images:
             echo |= {"init_images": None, "mask": None}
         return {
             "images": [*images, *shown] if asked.send_images else [],
             "parameters": echo,
-            "info": json.dumps(answers.info(asked, row)),
+            "info": json.dumps(answers.sendable(answers.info(asked, row))),
         }
 
 
