@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import shutil
 import struct
 import sys
@@ -15,17 +16,21 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psutil
 import pytest
+from click.testing import CliRunner
 from pretending import png, pretending
 from served import Server, serving
 
+from brushwork.cli import serve
+from brushwork.serve import surroundings
+from brushwork.serve.app import make_app, url_of
 from brushwork.serve.easel import EaselConfig
 from brushwork.serve.hand import Hand
 from brushwork.serve.listen import UVICORN, journal
 from brushwork.serve.places import Places
-from brushwork.serve.settings import ServeConfig
+from brushwork.serve.settings import LEAST_TOKEN, ServeConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 TOKEN = "a-token-that-nobody-guesses"  # noqa: S105
 
@@ -189,3 +194,27 @@ def test_the_servers_own_log_has_no_folders_in_its_tracebacks(
     assert "FileNotFoundError" in said
     assert "of a.png with ***" in said.replace("images/", "")
     assert not [secret for secret in secrets(tmp_path) if secret in said]
+
+
+def test_making_the_application_turns_the_libraries_telemetry_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in surroundings.QUIET:
+        monkeypatch.setenv(name, "0")
+    folders = {"data": tmp_path / "served", "runs": tmp_path / "runs", "datasets": tmp_path / "datasets"}
+    app: Any = make_app(ServeConfig(**folders))
+    app.app.state.engine.store.close()
+    assert os.environ.items() >= surroundings.QUIET.items()
+
+
+def test_a_token_that_was_given_is_not_printed_and_one_that_was_made_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def listening(config: ServeConfig, started: Callable[[str], None]) -> None:
+        started(url_of(config, 7860))
+
+    monkeypatch.setattr("brushwork.serve.listen.listen", listening)
+    monkeypatch.setenv("BRUSHWORK_TOKEN", "")
+    given = CliRunner().invoke(serve.command, ["--token", TOKEN])
+    assert (given.exit_code, given.output.strip()) == (0, "brushwork studio: http://127.0.0.1:7860/")
+    made = CliRunner().invoke(serve.command, ["--token", "auto", "--host", "0.0.0.0", "--json"])  # noqa: S104
+    assert json.loads(made.output)["url"].startswith("http://0.0.0.0:7860/?token=")
+    assert len(json.loads(made.output)["url"].partition("token=")[2]) >= LEAST_TOKEN
