@@ -17,6 +17,7 @@ from tiny_controls import control_of, make_control
 from brushwork import controlnet, families, generate, samplers
 from brushwork.cli import run
 from brushwork.controlnet import Control, Module, Network, maps, networks
+from brushwork.controlnet.steering import Asked, Look, residuals
 from brushwork.errors import ConfigError, ModelError
 from brushwork.generate import Request
 from brushwork.hires import Hires
@@ -171,6 +172,24 @@ def test_the_second_pass_sees_the_map_at_its_own_size(family: Any, network: Netw
         ).max()
         > LAST_BITS
     )
+
+
+def test_in_a_tiling_picture_the_network_knows_no_edges(family: Any, network: Network) -> None:
+    """What it says of a map and latents that were moved round a torus is what it said, moved."""
+    import torch
+
+    texts = family.encode_text(["a cat"])
+    latents, seen = torch.randn(1, 4, 8, 8), torch.rand(1, 3, 32, 32)
+    control = Control(network, noise_picture())
+
+    def said(by: int, *, tiling: bool) -> Any:
+        look = Look(latents.roll(by, 3), torch.tensor([500]), texts)
+        asked = Asked(0, control, seen.roll(4 * by, 3), tiling)
+        with torch.no_grad():
+            return residuals(family, [look], [asked])[0].tensors["residual_0"]
+
+    assert torch.allclose(said(2, tiling=True), said(0, tiling=True).roll(2, 3), atol=1e-4)
+    assert not torch.allclose(said(2, tiling=False), said(0, tiling=False).roll(2, 3), atol=1e-4)
 
 
 def test_only_the_part_of_the_map_under_the_box_is_seen() -> None:

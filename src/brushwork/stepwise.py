@@ -89,7 +89,8 @@ class Drawing:
         self.latents = self.start.latents
         size, view = canvas.size(now.request), self.start.views[0] if self.start.views else None
         self.seen = [
-            maps.tensor(each.image, each.module, each.resize_mode, size, view) for each in now.request.controls
+            maps.tensor(each.image, each.module, each.resize_mode, size, view).to(self.latents.device)
+            for each in now.request.controls
         ]
 
     def edges(self) -> AbstractContextManager[None]:
@@ -120,9 +121,9 @@ class Drawing:
 
     def asked(self, place: int) -> list[Asked]:
         """Return what ControlNets are to say at the next step; ``place`` is the picture's among others."""
-        device, total = self.latents.device, len(self.now.timesteps)
+        total = len(self.now.timesteps)
         return [
-            Asked(place, control, seen.to(device))
+            Asked(place, control, seen, self.request.tiling)
             for control, seen in zip(self.now.request.controls, self.seen, strict=True)
             if control.steers(self.at, total)
         ]

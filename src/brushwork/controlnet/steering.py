@@ -8,9 +8,11 @@ latent, so pictures with different networks, or the same one at other weights, s
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from brushwork import tiling
 from brushwork.values import Conditioning
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ class Asked(NamedTuple):
     control: Control
     seen: Tensor
     """The map, (1, 3, H, W)."""
+    tiling: bool = False
+    """Whether the picture shall repeat without a seam."""
 
 
 class Look(NamedTuple):
@@ -49,7 +53,7 @@ def residuals(family: Family, looks: Sequence[Look], asked: Sequence[Asked]) -> 
     for each in asked:
         look, control = looks[each.place], each.control
         shapes = tuple((name, tuple(value.shape[1:])) for name, value in sorted(look.texts.tensors.items()))
-        key = (id(control.network), control.weight, control.mode, tuple(look.inputs.shape[1:]), shapes)
+        key = (id(control.network), control.weight, control.mode, each.tiling, tuple(look.inputs.shape[1:]), shapes)
         groups[key].append(each)
     said: dict[int, Residuals] = {}
     for members in groups.values():
@@ -77,15 +81,18 @@ def _say(family: Family, looks: Sequence[Look], members: Sequence[Asked]) -> lis
         Conditioning({name: value[part] for name, value in look.texts.tensors.items()})
         for look, part in zip(looks, kept, strict=True)
     ]
-    said: Residuals = family_.controlled(
-        control.network.module,
-        torch.cat([look.inputs[part] for look, part in zip(looks, kept, strict=True)]).to(dtype),
-        torch.cat([look.timesteps[part] for look, part in zip(looks, kept, strict=True)]),
-        Conditioning.concatenate(texts),
-        torch.cat([each.seen.expand(count, -1, -1, -1) for each, count in zip(members, rows, strict=True)]).to(dtype),
-        control.weight,
-        guess=control.only_prompted,
-    )
+    seen = torch.cat([each.seen.expand(count, -1, -1, -1) for each, count in zip(members, rows, strict=True)])
+    edges = tiling.circular(control.network.module) if members[0].tiling else contextlib.nullcontext()
+    with edges:
+        said: Residuals = family_.controlled(
+            control.network.module,
+            torch.cat([look.inputs[part] for look, part in zip(looks, kept, strict=True)]).to(dtype),
+            torch.cat([look.timesteps[part] for look, part in zip(looks, kept, strict=True)]),
+            Conditioning.concatenate(texts),
+            seen.to(dtype),
+            control.weight,
+            guess=control.only_prompted,
+        )
     parts = zip(*(layer.split(rows) for layer in said), strict=True)
     return [
         tuple(torch.cat([value.new_zeros(skip, *value.shape[1:]), value]) for value in part)
