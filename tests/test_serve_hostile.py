@@ -114,7 +114,7 @@ def test_a_hostile_body_is_refused(server: Pretended, path: str, body: str) -> N
     assert len(answer.content) < 5000
 
 
-@pytest.mark.parametrize("field", ['"s_tmax": NaN', '"x": [Infinity]', '"x": {"y": "\\ud800"}', '"\\ud800": 1'])
+@pytest.mark.parametrize("field", ['"s_tmax": NaN', '"x": [Infinity]', '"x": {"y": "\\ud800"}'])
 def test_what_json_cannot_hold_is_not_sent_back(server: Pretended, field: str) -> None:
     body = '{"prompt": "a dog", ' + field + "}"
     answer = server.ask("POST", "/sdapi/v1/txt2img", content=body, headers={"content-type": "application/json"})
