@@ -5,7 +5,8 @@
 Each client asks for one picture after another, with steps, guidance, prompt and seed of its own. The loop draws the
 same requests one after another with a plain diffusers pipeline; so do its answers wait: a request's latency there
 counts from the moment when the client could have asked. Both draw on one thread. Compared are pictures a second, the
-99th percentile of the latencies, and the pictures themselves.
+99th percentile of the latencies, and the pictures themselves; it exits with 1 when the medians of the rounds do not
+hold what is asked of them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import concurrent.futures
 import io
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,6 +29,8 @@ import measure
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+LAST_BITS = 1
+"""Levels of 255 by which a picture may differ: a matrix product of more rows rounds otherwise."""
 PROMPTS = ("a dog", "a red car", "a castle on a blue background", "a cat to the left of a tree", "a small rocket")
 
 
@@ -138,6 +142,8 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--pictures", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--least", type=float, default=1.3, help="pictures a second, in those of the loop")
+    parser.add_argument("--most", type=float, default=1.0, help="the 99th percentile of the latencies, likewise")
     parser.add_argument("--json", type=Path, help="where to write all figures")
     options = parser.parse_args()
     asked, rounds = requests(options.pictures), []
@@ -154,8 +160,18 @@ def main() -> None:
             f"round {number + 1}: throughput x{told['throughput']:.2f} of the loop, p99 x{told['p99']:.2f} of its, "
             f"pictures at most {told['furthest']} of 255 apart"
         )
+    middle = {name: statistics.median(each[name] for each in rounds) for name in ("throughput", "p99")}
+    apart = max(each["furthest"] for each in rounds)
+    held = middle["throughput"] >= options.least and middle["p99"] <= options.most and apart <= LAST_BITS
+    print(
+        f"median of {options.rounds}: throughput x{middle['throughput']:.2f} (to hold: {options.least:g}), p99 "
+        f"x{middle['p99']:.2f} (at most {options.most:g}), pictures {apart} apart (at most {LAST_BITS}): "
+        f"{'held' if held else 'NOT held'}"
+    )
     if options.json:
-        options.json.write_text(json.dumps({"machine": measure.machine(), "rounds": rounds}, indent=2), "utf-8")
+        figures = {"machine": measure.machine(), "rounds": rounds, "median": middle, "held": held}
+        options.json.write_text(json.dumps(figures, indent=2), "utf-8")
+    sys.exit(int(not held))
 
 
 if __name__ == "__main__":

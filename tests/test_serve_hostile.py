@@ -80,6 +80,15 @@ def bomb(side: int) -> bytes:
         ("/sdapi/v1/txt2img", '{"override_settings": {"CLIP_stop_at_last_layers": Infinity}}'),
         ("/sdapi/v1/txt2img", '{"override_settings": {"CLIP_stop_at_last_layers": 99}}'),
         ("/sdapi/v1/txt2img", '{"alwayson_scripts": {"x": ' + DEEP + "}}"),
+        ("/sdapi/v1/txt2img", '{"alwayson_scripts": {"controlnet": {"args": [{"model": "a", "weight": NaN}]}}}'),
+        ("/sdapi/v1/txt2img", '{"alwayson_scripts": {"controlnet": {"args": "x"}}}'),
+        ("/sdapi/v1/txt2img", '{"alwayson_scripts": {"controlnet": ["x"]}}'),
+        ("/sdapi/v1/txt2img", '{"alwayson_scripts": {"controlnet": {"args": [{"model": "../../etc"}]}}}'),
+        ("/api/v1/jobs", '{"kind": "txt2img", "controlnet": [{"model": "/etc/passwd", "image": "x"}]}'),
+        ("/api/v1/jobs", '{"kind": "txt2img", "controlnet": [{"model": "a", "image": "x", "weight": NaN}]}'),
+        ("/controlnet/detect", '{"controlnet_input_images": ["http://169.254.169.254/latest"]}'),
+        ("/controlnet/detect", '{"controlnet_input_images": ["AAAA"], "controlnet_module": "canny"}'),
+        ("/controlnet/detect", '{"controlnet_processor_res": 1000000}'),
         ("/sdapi/v1/txt2img", '{"script_name": "run", "script_args": ["import os"]}'),
         ("/sdapi/v1/img2img", '{"init_images": ["http://169.254.169.254/latest"]}'),
         ("/sdapi/v1/img2img", '{"init_images": ["file:///etc/passwd"]}'),
@@ -103,6 +112,14 @@ def test_a_hostile_body_is_refused(server: Pretended, path: str, body: str) -> N
     assert 400 <= answer.status_code < 500, answer.text[:300]
     assert answer.json()
     assert len(answer.content) < 5000
+
+
+@pytest.mark.parametrize("field", ['"s_tmax": NaN', '"x": [Infinity]', '"x": {"y": "\\ud800"}'])
+def test_what_json_cannot_hold_is_not_sent_back(server: Pretended, field: str) -> None:
+    body = '{"prompt": "a dog", ' + field + "}"
+    answer = server.ask("POST", "/sdapi/v1/txt2img", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 200, answer.text[:300]
+    assert answer.json()["parameters"]["prompt"] == "a dog"
 
 
 @pytest.mark.parametrize("field", [{"mask_blur": 10**9}, {"mask_blur": -1}, {"width": 10**6, "height": 10**6}])

@@ -111,7 +111,7 @@ def _under(content: inpaint.Content, clean: Tensor, noise: Tensor, drawn: Tensor
 
 def latent_size(family: Family, request: Request) -> tuple[int, int]:
     """Return height and width of a picture's latents."""
-    width, height = _size(request)
+    width, height = size(request)
     return height // family.pixels_per_latent, width // family.pixels_per_latent
 
 
@@ -123,7 +123,8 @@ def to_images(pixels: Tensor) -> list[PIL.Image.Image]:
     return [Image.fromarray(each) for each in levels]
 
 
-def _size(request: Request) -> tuple[int, int]:
+def size(request: Request) -> tuple[int, int]:
+    """Return width and height in pixels."""
     assert request.width is not None and request.height is not None, "generate.draw fills the size in"  # noqa: PT018
     return request.width, request.height
 

@@ -46,7 +46,7 @@ def pictures(family: Family, requests: Sequence[Request], tell: Callable[[float]
     if own is not None:
         return list(own(requests, tell))
     first = requests[0]
-    if first.grammar or first.clip_skip != 1 or first.hires is not None or first.tiling:
+    if first.grammar or first.clip_skip != 1 or first.hires is not None or first.tiling or first.controls:
         return stepwise.pictures(family, requests, tell)
     check_channels(family)
     scheduler = scheduler_of(family, first)

@@ -16,7 +16,20 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from brushwork import __version__, denoise, hires, infotext, inpaint, progress, provenance, samplers, tiling, wordings
+from brushwork import (
+    __version__,
+    controlnet,
+    denoise,
+    hires,
+    infotext,
+    inpaint,
+    progress,
+    provenance,
+    samplers,
+    tiling,
+    wordings,
+)
+from brushwork.controlnet import networks
 from brushwork.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -39,11 +52,12 @@ LATER = (
     "only_masked_padding",
     "tiling",
     "hires",
+    "controls",
 )
 """Of these the provenance says only what is not as usual, so that a picture without them is the same file as before."""
 MOST_NOISE = 1.5
 """The largest noise multiplier."""
-OURS = ("variation_strength", "tiling", "hires")
+OURS = ("variation_strength", "tiling", "hires", "controls")
 """What only our own drawing can do from text alone."""
 MOST_BLUR = 64
 """The largest deviation of a mask's blur, in pixels."""
@@ -77,6 +91,7 @@ class Request:
             asked for and put back; None: the whole picture is drawn.
         tiling: Whether the picture shall repeat without a seam.
         hires: A second, larger pass.
+        controls: ControlNets that steer it, in both passes.
     """
 
     prompt: str
@@ -100,6 +115,7 @@ class Request:
     only_masked_padding: int | None = None
     tiling: bool = False
     hires: Hires | None = None
+    controls: tuple[controlnet.Control, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what no model could draw."""
@@ -250,8 +266,11 @@ def _check_family(family: Family, request: Request) -> None:
             )
         if request.grammar or request.clip_skip != 1:
             wordings.check_plain(family, request)
-    elif request.tiling:
+        return
+    if request.tiling:
         tiling.check(family)
+    for each in request.controls:
+        networks.check(each.network, family)
 
 
 def _settings(request: Request) -> tuple[Any, ...]:
@@ -270,6 +289,7 @@ def _settings(request: Request) -> tuple[Any, ...]:
         request.strength if request.init is not None else None,
         request.tiling,
         request.hires is None,
+        bool(request.controls),
     )
 
 
@@ -309,6 +329,7 @@ def describe(image: PIL.Image.Image, request: Request, facts: dict[str, Any]) ->
     for name in ("init", "mask"):
         asked[name] = None if asked[name] is None else _pixel_hash(asked[name])
     asked["hires"] = None if request.hires is None else dataclasses.asdict(request.hires)
+    asked["controls"] = tuple(each.described(_pixel_hash(each.image)) for each in request.controls)
     if request.init is None:
         del asked["init"], asked["mask"], asked["strength"]
     for name in LATER:
@@ -359,7 +380,7 @@ def _extras(request: Request) -> dict[str, object]:
             fields |= {"Inpaint area": "Only masked", "Masked area padding": request.only_masked_padding}
     if request.tiling:
         fields["Tiling"] = True
-    return fields | hires.infotext(request.hires)
+    return fields | hires.infotext(request.hires) | controlnet.infotext(request.controls)
 
 
 def _pixel_hash(image: PIL.Image.Image) -> str:

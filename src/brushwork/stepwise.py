@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from brushwork import canvas, denoise, hires, tiling, wordings
+from brushwork.controlnet import maps
+from brushwork.controlnet.steering import Asked, Look, residuals
 from brushwork.errors import RunFailed
 from brushwork.values import Conditioning
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
     from brushwork.generate import Request
     from brushwork.values import Family
+
+    Encode = Callable[[Family, Request], wordings.Wording]
 
 AT_ONCE = 16
 """So many latents go through the denoiser at once, unless told otherwise; a guided picture is two."""
@@ -48,8 +52,13 @@ class Pass:
 class Drawing:
     """One picture on its way. The request has its size filled in."""
 
-    def __init__(self, family: Family, request: Request) -> None:
+    def __init__(self, family: Family, request: Request, encode: Encode = wordings.encode) -> None:
         """Encode the texts and lay down the noise.
+
+        Args:
+            family: The model.
+            request: What to draw.
+            encode: Encodes the texts; one that remembers them saves their encoder's work.
 
         Raises:
             ConfigError: The sampler cannot do so many steps.
@@ -59,10 +68,10 @@ class Drawing:
         self.family, self.request, self.index, self.at = family, request, 0, 0
         self.broken: RunFailed | None = None
         """Why there is no picture to enlarge; ``image`` raises it."""
-        self.passes = [_pass(family, request)]
+        self.passes = [_pass(family, request, encode)]
         larger = hires.second(request)
         if larger is not None:
-            self.passes.append(_pass(family, larger, begun=True))
+            self.passes.append(_pass(family, larger, encode, begun=True))
         self.total = sum(len(each.timesteps) for each in self.passes)
         """How many steps there are, of both passes."""
         self._begin(self.passes.pop(0))
@@ -78,6 +87,11 @@ class Drawing:
                 self.family, now.scheduler, [now.request], self.generators, now.timesteps[:1], clean=clean
             )
         self.latents = self.start.latents
+        size, view = canvas.size(now.request), self.start.views[0] if self.start.views else None
+        self.seen = [
+            maps.tensor(each.image, each.module, each.resize_mode, size, view).to(self.latents.device)
+            for each in now.request.controls
+        ]
 
     def edges(self) -> AbstractContextManager[None]:
         """Within this context the model's edges are joined, if the picture shall tile."""
@@ -104,6 +118,15 @@ class Drawing:
         scaled = self.latents if flows else self.now.scheduler.scale_model_input(self.latents, timestep)
         rows = 2 if denoise.guided(self.family, self.now.request) else 1
         return torch.cat([scaled] * rows), timestep.expand(rows)
+
+    def asked(self, place: int) -> list[Asked]:
+        """Return what ControlNets are to say at the next step; ``place`` is the picture's among others."""
+        total = len(self.now.timesteps)
+        return [
+            Asked(place, control, seen, self.request.tiling)
+            for control, seen in zip(self.now.request.controls, self.seen, strict=True)
+            if control.steers(self.at, total)
+        ]
 
     def step(self, predicted: Tensor) -> None:
         """Go on with what the denoiser said to ``inputs``, in float32."""
@@ -177,62 +200,78 @@ class Whole:
         return self._drawn[0]
 
 
-def _pass(family: Family, request: Request, *, begun: bool = False) -> Pass:
+def _pass(family: Family, request: Request, encode: Encode, *, begun: bool = False) -> Pass:
     scheduler = denoise.scheduler_of(family, request)
     with denoise.undisturbed(family):
         timesteps = denoise.set_timesteps(scheduler, request, family, begun=begun)
-        return Pass(request, scheduler, timesteps, wordings.encode(family, request))
+        return Pass(request, scheduler, timesteps, encode(family, request))
 
 
-def begin(family: Family, request: Request) -> Drawing | Whole:
-    """Begin with a picture, step by step where the family lets us.
+_Next = tuple[Drawing, Look]
+
+
+def begin(family: Family, request: Request, encode: Encode = wordings.encode) -> Drawing | Whole:
+    """Begin with a picture, step by step where the family lets us; see ``Drawing``.
 
     Raises:
         ConfigError: The sampler cannot do so many steps, or the family not what is asked for.
         ModelError: The denoiser wants more than noise and text.
     """
-    return Drawing(family, request) if getattr(family, "draw", None) is None else Whole(family, request)
+    return Drawing(family, request, encode) if getattr(family, "draw", None) is None else Whole(family, request)
 
 
 def advance(family: Family, drawings: Sequence[Drawing], at_once: int = AT_ONCE) -> None:
     """Make one step of each drawing, with as few looks at the model as their shapes allow."""
-    groups: dict[tuple[Any, ...], list[tuple[Drawing, Tensor, Tensor]]] = defaultdict(list)
-    for drawing in drawings:
-        inputs, timesteps = drawing.inputs()
-        shapes = tuple((name, tuple(tensor.shape[1:])) for name, tensor in sorted(drawing.texts.tensors.items()))
-        groups[tuple(inputs.shape[1:]), str(timesteps.dtype), shapes, drawing.request.tiling].append(
-            (drawing, inputs, timesteps)
+    groups: dict[tuple[Any, ...], list[_Next]] = defaultdict(list)
+    for drawing, look in zip(drawings, _looks(family, drawings), strict=True):
+        shapes = tuple((name, tuple(tensor.shape[1:])) for name, tensor in sorted(look.texts.tensors.items()))
+        groups[tuple(look.inputs.shape[1:]), str(look.timesteps.dtype), shapes, drawing.request.tiling].append(
+            (drawing, look)
         )
     for members in groups.values():
         for part in _parts(members, at_once):
             _look(family, part)
 
 
-def _parts(members: list[tuple[Drawing, Tensor, Tensor]], at_once: int) -> list[list[tuple[Drawing, Tensor, Tensor]]]:
-    parts: list[list[tuple[Drawing, Tensor, Tensor]]] = []
+def _looks(family: Family, drawings: Sequence[Drawing]) -> list[Look]:
+    """Return what the denoiser is to look at next; what ControlNets say is among the texts."""
+    looks = [Look(*each.inputs(), each.texts) for each in drawings]
+    asked = [one for place, each in enumerate(drawings) for one in each.asked(place)]
+    if not asked:
+        return looks
+    with denoise.undisturbed(family):
+        told = residuals(family, looks, asked)
+    return [look._replace(texts=texts) for look, texts in zip(looks, told, strict=True)]
+
+
+def _dtype(family: Family) -> Any:
+    return next(family.denoiser.parameters()).dtype
+
+
+def _parts(members: list[_Next], at_once: int) -> list[list[_Next]]:
+    parts: list[list[_Next]] = []
     rows = at_once
     for member in members:
-        if rows + len(member[1]) > at_once:
+        count = len(member[1].inputs)
+        if rows + count > at_once:
             parts.append([])
             rows = 0
         parts[-1].append(member)
-        rows += len(member[1])
+        rows += count
     return parts
 
 
-def _look(family: Family, members: list[tuple[Drawing, Tensor, Tensor]]) -> None:
+def _look(family: Family, members: list[_Next]) -> None:
     import torch
 
-    dtype = next(family.denoiser.parameters()).dtype
-    texts = (
-        members[0][0].texts if len(members) == 1 else Conditioning.concatenate([each.texts for each, _, _ in members])
-    )
-    latents = torch.cat([inputs for _, inputs, _ in members]).to(dtype)
-    timesteps = torch.cat([each for _, _, each in members])
+    looks = [look for _, look in members]
+    texts = looks[0].texts if len(looks) == 1 else Conditioning.concatenate([each.texts for each in looks])
+    latents = torch.cat([each.inputs for each in looks]).to(_dtype(family))
+    timesteps = torch.cat([each.timesteps for each in looks])
     with denoise.undisturbed(family), members[0][0].edges():
         predicted = family.predict(latents, timesteps, texts).float()
-    for (drawing, inputs, _), own in zip(members, predicted.split([len(each) for _, each, _ in members]), strict=True):
-        assert len(own) == len(inputs)
+    for (drawing, look), own in zip(members, predicted.split([len(each.inputs) for each in looks]), strict=True):
+        assert len(own) == len(look.inputs)
         drawing.step(own)
 
 

@@ -6,6 +6,7 @@ wording.at(index=0, total=20)                   # a Conditioning of one row, or 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from brushwork.generate import Request
     from brushwork.grammar import Stretch
     from brushwork.values import Conditioning, Family
+
+REMEMBERED = 16
+"""Texts of a model that are kept encoded; each takes up to some megabytes."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,27 @@ def encode(family: Family, request: Request) -> Wording:
     encoded = encoder(texts, request.clip_skip).to(parameter.device, parameter.dtype)
     changing = any(len(course) > 1 for course in courses)
     return Wording(encoded, request.steps, courses if changing else ())
+
+
+class Remembered:
+    """What texts were encoded to last, for one model: n pictures of a prompt encode it once."""
+
+    def __init__(self, most: int = REMEMBERED) -> None:
+        self.most = most
+        self._known: OrderedDict[tuple[Any, ...], Wording] = OrderedDict()
+
+    def encode(self, family: Family, request: Request) -> Wording:
+        """Return what ``encode`` does; nobody changes it, so it may be shared."""
+        guided = denoise.guided(family, request)
+        scale = request.guidance_scale if family.guidance == "embedded" else guided
+        texts = (request.prompt, request.negative_prompt if guided else "")
+        key = (*texts, scale, request.grammar, request.clip_skip, request.steps)
+        if key not in self._known:
+            self._known[key] = encode(family, request)
+        self._known.move_to_end(key)
+        while len(self._known) > self.most:
+            self._known.popitem(last=False)
+        return self._known[key]
 
 
 def check_plain(family: Family, request: Request) -> None:

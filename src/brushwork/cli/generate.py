@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 
     import PIL.Image
 
+    from brushwork.controlnet import Control
     from brushwork.generate import Request
     from brushwork.models import LoadedModel
 
 
+MODULES = ("none", "canny", "invert")
 DRAWN_WITH = {"steps": "steps", "cfg": "guidance_scale", "sampler": "sampler"}
 """Options, and the fields of a request that they fill; a model may have its own idea of them."""
+STEERING = ("control_module", "control_weight", "control_start", "control_end")
 
 
 @click.command()
@@ -39,6 +42,18 @@ DRAWN_WITH = {"steps": "steps", "cfg": "guidance_scale", "sampler": "sampler"}
 @click.option("--init", type=click.Path(path_type=Path), help="Start from this picture (img2img).")
 @click.option("--mask", type=click.Path(path_type=Path), help="With --init: draw where this is white (inpainting).")
 @click.option("--strength", default=0.75, help="With --init: how much of it to replace, to 1.", show_default=True)
+@click.option(
+    "--controlnet", "control_nets", multiple=True, metavar="NAME_OR_PATH",
+    help="Steer by a ControlNet: a folder, a .safetensors file, or a name in controlnet/; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--control-image", "control_images", multiple=True, type=click.Path(path_type=Path),
+    help="What its map is made of; one for each --controlnet.",
+)  # fmt: skip
+@click.option("--control-module", type=click.Choice(MODULES), default="none", help="How the map is made of the image.")
+@click.option("--control-weight", type=click.FloatRange(0, 2), default=1.0, show_default=True, help="0: no ControlNet.")
+@click.option("--control-start", type=click.FloatRange(0, 1), default=0.0, help="From which part of the steps on.")
+@click.option("--control-end", type=click.FloatRange(0, 1), default=1.0, help="Up to which part of the steps.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Default: a new folder in pictures/.")
 @click.option("--captions", is_flag=True, help="Write each prompt beside its picture (.txt), as data to train on.")
 @click.option("--batch-size", default=8, type=click.IntRange(1), help="Pictures drawn at once.", show_default=True)
@@ -55,6 +70,8 @@ def command(
     loras: tuple[str, ...],
     out: Path | None,
     captions: bool,
+    control_nets: tuple[str, ...],
+    control_images: tuple[Path, ...],
     batch_size: int,
     device: str,
     precision: Any,
@@ -67,13 +84,21 @@ def command(
     @FILE stands for the lines of a text file.
     """
     from brushwork import models
+    from brushwork.controlnet import networks
     from brushwork.devices import resolve_device, resolve_dtype
 
+    if len(control_nets) != len(control_images):
+        message = f"--control-image: {len(control_images)} for {len(control_nets)} --controlnet; give one for each"
+        raise click.UsageError(message)
+    steering = {name: settings.pop(name) for name in STEERING}
     requests = _requests(spelled_out(prompts), range(seed, seed + number), **settings)
+    paths = [networks.find(each) for each in control_nets]
     spec = models.parse("+".join([model, *(_at(each) for each in loras)]))
     place = resolve_device(device)
     opened = models.open_model(spec, dtype=resolve_dtype(precision, place), device=place)
     requests = _as_made_for(opened, requests, {name: settings[option] for option, name in DRAWN_WITH.items()})
+    controls = _controls(opened, paths, control_images, **steering)
+    requests = [dataclasses.replace(each, controls=controls) for each in requests]
     written = _draw(opened, requests, out or Path("pictures") / time.strftime("%Y-%m-%d-%H%M%S"), batch_size, as_json)
     for each in written if captions else []:
         Path(each["path"]).with_suffix(".txt").write_text(each["request"]["prompt"], "utf-8")
@@ -95,6 +120,31 @@ def _requests(prompts: Sequence[str], seeds: range, **settings: Any) -> list[Req
         "mask": _picture(settings["mask"]),
     }
     return [Request(prompt=prompt, seed=seed, **common) for prompt in prompts for seed in seeds]
+
+
+def _controls(
+    model: LoadedModel,
+    paths: list[Path],
+    images: tuple[Path, ...],
+    *,
+    control_module: Any,
+    control_weight: float,
+    control_start: float,
+    control_end: float,
+) -> tuple[Control, ...]:
+    """Load the ControlNets and read their pictures."""
+    from brushwork.controlnet import Control, networks
+    from brushwork.controlnet.maps import Module
+
+    opened = [networks.load(each, model.family) for each in paths]
+    read = [_picture(each) for each in images]
+    module = Module(control_module)
+    pairs = zip(opened, read, strict=True)
+    return tuple(
+        Control(net, image, control_weight, control_start, control_end, module=module)
+        for net, image in pairs
+        if image is not None
+    )
 
 
 def _as_made_for(model: LoadedModel, requests: list[Request], settings: dict[str, Any]) -> list[Request]:

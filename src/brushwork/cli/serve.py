@@ -22,6 +22,10 @@ from brushwork.errors import ConfigError
     "--models", multiple=True, type=click.Path(file_okay=False, path_type=Path), help="A folder of models and adapters."
 )
 @click.option(
+    "--controlnet", multiple=True, type=click.Path(path_type=Path),
+    help="A ControlNet or a folder of them; besides, those in controlnet/ beside the runs.",
+)  # fmt: skip
+@click.option(
     "--runs", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), show_default=True,
     help="Where training runs lie.",
 )  # fmt: skip
@@ -38,8 +42,8 @@ from brushwork.errors import ConfigError
 @click.option("--queue", type=click.IntRange(1), default=256, show_default=True, help="Jobs that may wait.")
 @json_option
 def command(
-    host: str, port: int, token: str | None, models: tuple[Path, ...], runs: Path, data: Path,
-    datasets: Path, allow_host: tuple[str, ...], device: str, queue: int, as_json: bool,
+    host: str, port: int, token: str | None, models: tuple[Path, ...], controlnet: tuple[Path, ...], runs: Path,
+    data: Path, datasets: Path, allow_host: tuple[str, ...], device: str, queue: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Serve the studio page and the HTTP APIs: native, A1111's and OpenAI's.
 
@@ -55,14 +59,15 @@ def command(
     made = secrets.token_urlsafe(24) if token == "auto" else token  # noqa: S105  (the word for making one)
     try:
         config = ServeConfig(
-            host=host, port=port, token=made, models=models, runs=runs, data=data, datasets=datasets,
-            allowed_hosts=allow_host, device=device, limits=Limits(queued=queue),
+            host=host, port=port, token=made, models=models, controlnet=controlnet, runs=runs, data=data,
+            datasets=datasets, allowed_hosts=allow_host, device=device, limits=Limits(queued=queue),
         )  # fmt: skip
     except ValidationError as error:
         raise ConfigError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
     os.environ["BRUSHWORK_TOKEN"] = ""  # not for the processes that are started
 
     def started(url: str) -> None:
+        url += f"?token={made}" if token == "auto" else ""  # noqa: S105  (nobody else knows it; one that was given stays untold)
         if as_json:  # in one line, for it is read while the server runs
             click.echo(json.dumps({"url": url}))
         else:

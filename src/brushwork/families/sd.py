@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from brushwork import chunks
 from brushwork.components import fingerprint, no_bars
+from brushwork.controlnet import unet
 from brushwork.embeddings import expand
 from brushwork.errors import ConfigError, ModelError
 from brushwork.values import Conditioning, Moments
@@ -198,7 +199,23 @@ class StableDiffusion:
 
     def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the UNet."""
-        return cast("Tensor", self.unet(latents, timesteps, conditioning.tensors["states"], return_dict=False)[0])
+        states, added = conditioning.tensors["states"], unet.added(conditioning)
+        return cast("Tensor", self.unet(latents, timesteps, states, **added, return_dict=False)[0])
+
+    def controlled(
+        self,
+        network: Any,
+        latents: Tensor,
+        timesteps: Tensor,
+        conditioning: Conditioning,
+        seen: Tensor,
+        weight: float,
+        *,
+        guess: bool,
+    ) -> tuple[Tensor, ...]:
+        """Return what a ControlNet says; see ``brushwork.controlnet.unet``."""
+        states = conditioning.tensors["states"]
+        return unet.ask(network, latents, timesteps, states, seen, weight, guess=guess)
 
     def pipeline(self) -> Any:
         """Return a StableDiffusionPipeline around these very modules."""

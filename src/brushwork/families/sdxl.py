@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from brushwork import components
+from brushwork.controlnet import unet
 from brushwork.errors import ModelError
 from brushwork.values import Conditioning
 
@@ -107,13 +108,35 @@ class StableDiffusionXL(components.Assembly):
 
     def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the UNet; a picture whose geometry nobody tells was neither resized nor cropped."""
+        predicted = self.denoiser(
+            latents,
+            timesteps,
+            encoder_hidden_states=conditioning.tensors["states"],
+            added_cond_kwargs=self._told(latents, conditioning),
+            **unet.added(conditioning),
+            return_dict=False,
+        )
+        return cast("Tensor", predicted[0])
+
+    def controlled(
+        self,
+        network: Any,
+        latents: Tensor,
+        timesteps: Tensor,
+        conditioning: Conditioning,
+        seen: Tensor,
+        weight: float,
+        *,
+        guess: bool,
+    ) -> tuple[Tensor, ...]:
+        """Return what a ControlNet says; see ``brushwork.controlnet.unet``."""
+        told, states = self._told(latents, conditioning), conditioning.tensors["states"]
+        return unet.ask(network, latents, timesteps, states, seen, weight, guess=guess, told=told)
+
+    def _told(self, latents: Tensor, conditioning: Conditioning) -> dict[str, Tensor]:
         told = conditioning.tensors
         geometry = told.get("geometry")
         if geometry is None:
             height, width = (side * self.pixels_per_latent for side in latents.shape[-2:])
             geometry = latents.new_tensor([[height, width, 0, 0, height, width]]).expand(len(latents), -1)
-        added = {"text_embeds": told["pooled"], "time_ids": geometry.to(latents.dtype)}
-        predicted = self.denoiser(
-            latents, timesteps, encoder_hidden_states=told["states"], added_cond_kwargs=added, return_dict=False
-        )
-        return cast("Tensor", predicted[0])
+        return {"text_embeds": told["pooled"], "time_ids": geometry.to(latents.dtype)}

@@ -53,7 +53,7 @@ def rename(key: str, names: Mapping[str, str]) -> str | None:
 
 
 def unet_names(unet: Any) -> dict[str, str]:
-    """Return what the modules of a ``UNet2DConditionModel`` are called in the original code."""
+    """Return what the modules of a ``UNet2DConditionModel``, or its encoder's copy, are called in the original code."""
     names = dict(UNET_ENDS)
     place = 1
     for level, block in enumerate(unet.down_blocks):
@@ -71,7 +71,7 @@ def unet_names(unet: Any) -> dict[str, str]:
         ours, theirs = f"mid_block.{kind}.{number}", f"middle_block.{index}"
         names |= _resnet(ours, theirs) if kind == "resnets" else {ours: theirs}
     place = 0
-    for level, block in enumerate(unet.up_blocks):
+    for level, block in enumerate(getattr(unet, "up_blocks", ())):
         ours = f"up_blocks.{level}"
         for layer in range(len(block.resnets)):
             names |= _resnet(f"{ours}.resnets.{layer}", f"output_blocks.{place}.0")

@@ -7,6 +7,9 @@
 | ``settings`` | what may be asked of the server, and how much of it |
 | ``catalogue`` | models, adapters and embeddings by name, never by path |
 | ``jobs`` | what a client asks for, and the pictures that this comes to |
+| ``controls`` | ControlNets of a request, and those that the worker keeps loaded |
+| ``orders`` | what the worker is told of a picture |
+| ``places`` | what answers and logs may not tell: folders and the token |
 | ``store`` | jobs and pictures in SQLite and files, so that a restart finds them |
 | ``line`` | the queue: bounded, fair between clients |
 | ``worker``, ``easel`` | the process that loads models and draws |

@@ -32,11 +32,11 @@ class Answers:
         from fastapi.responses import JSONResponse
 
         path, message = request.url.path, _sendable(self.places.hide(message))
-        param = _sendable(param) if param is not None else None
+        param = _sendable(self.places.hide(param)) if param is not None else None
         headers = {"retry-after": RETRY_SECONDS} if status == 429 else {}  # noqa: PLR2004  (Too Many Requests)
         if path.startswith("/v1/"):
             body: dict[str, Any] = {"error": {"message": message, "type": kind, "param": param, "code": kind}}
-        elif path.startswith("/sdapi/"):
+        elif path.startswith(("/sdapi/", "/controlnet/")):
             body = {"error": kind, "detail": message, "body": "", "errors": message}
         else:
             body = {"error": {"type": kind, "message": message, "param": param}}
@@ -55,7 +55,7 @@ class Answers:
         if isinstance(error, DiskFull):
             return self.answer(request, 507, "disk_full", message)
         if isinstance(error, UserError):
-            return self.refuse(request, message, message.partition(":")[0][:40])
+            return self.refuse(request, message, self.places.hide(message).partition(":")[0][:40])
         return self.answer(request, 500, type(error).__name__, message)
 
     def register(self, app: FastAPI) -> None:

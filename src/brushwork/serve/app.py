@@ -11,6 +11,7 @@ import pkgutil
 from typing import TYPE_CHECKING
 
 from brushwork import __version__
+from brushwork.serve import surroundings
 from brushwork.serve.answers import Answers
 from brushwork.serve.engine import Engine
 from brushwork.serve.guard import Guard
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 def make_app(config: ServeConfig) -> ASGIApp:
     """Return the application; it starts and stops its engine by itself (ASGI lifespan)."""
+    surroundings.be_quiet()
     return Guard(make_inner(config), config)
 
 
@@ -57,6 +59,6 @@ def faces() -> list[str]:
 
 
 def url_of(config: ServeConfig, port: int) -> str:
-    """Return the address to open in a browser."""
+    """Return the address to open in a browser; with a token it is still to be named there, as ``?token=TOKEN``."""
     host = f"[{config.host}]" if ":" in config.host else config.host
-    return f"http://{host}:{port}/" + (f"?token={config.token}" if config.token else "")
+    return f"http://{host}:{port}/"

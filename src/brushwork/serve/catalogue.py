@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from brushwork import models, runs
 from brushwork.errors import BrushworkError, ModelError, nearest
@@ -24,15 +24,17 @@ if TYPE_CHECKING:
 
     from brushwork.serve.settings import ServeConfig
 
-Kind = Literal["model", "adapter", "embedding", "vae"]
+Kind = Literal["model", "adapter", "embedding", "vae", "controlnet"]
 HEADER = 100 << 20
 """Bytes; a longer header is none."""
 ABOUT = 100_000
 """Characters of a header's entry that are kept."""
 SHORT = 10
+ENCODERS = 2
 CONFIG = 1 << 20
 """Bytes; a longer config.json is of something else."""
 _VAE = ("first_stage_model.", "encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
+_CONTROL = ("controlnet_cond_embedding.conv_in.weight", "input_hint_block.0.weight")
 _LORA = (".lora_", "lora_A", "lora_B", "lora_up", "lora_down", "hada_", "lokr_", "oft_")
 _WHOLE = ("model.diffusion_model.", "first_stage_model.", "double_blocks.", "joint_blocks.")
 
@@ -67,7 +69,7 @@ class Catalogue:
 
     def refresh(self) -> None:
         """Look again."""
-        known: dict[Kind, dict[str, Entry]] = {"model": {}, "adapter": {}, "embedding": {}, "vae": {}}
+        known: dict[Kind, dict[str, Entry]] = {kind: {} for kind in get_args(Kind)}
         for entry in self._look():
             there = known[entry.kind]
             name = entry.name if entry.name not in there else f"{entry.name} ({len(there)})"
@@ -117,6 +119,16 @@ class Catalogue:
                 message = f"models: there is no folder {str(folder)!r}"
                 raise ModelError(message)
             yield from _of_folder(folder)
+        yield from self._controlnets()
+
+    def _controlnets(self) -> Iterator[Entry]:
+        beside = self.config.runs.absolute().parent / "controlnet"
+        for path in (*self.config.controlnet, *([beside] if beside.is_dir() else [])):
+            if not path.exists():
+                message = f"controlnet: there is no {str(path)!r}"
+                raise ModelError(message)
+            found = _of_folder(path) if path.is_dir() else filter(None, [_of_file(path)])
+            yield from (each for each in found if each.kind == "controlnet")
 
 
 def _of_run(run: runs.RunFolder) -> Iterator[Entry]:
@@ -141,23 +153,24 @@ def _of_folder(folder: Path) -> Iterator[Entry]:
             continue  # a link that leads out of the folder
         if path.name == "model_index.json":
             yield Entry(path.parent.name, "model", str(path.parent), "diffusers folder")
-        elif path.name == "config.json" and _is_vae(path) and not _inside_pipeline(path, root):
-            yield Entry(path.parent.name, "vae", str(path.parent), "diffusers folder")
+        elif path.name == "config.json" and _kind_of(path) is not None and not _inside_pipeline(path, root):
+            yield Entry(path.parent.name, _kind_of(path) or "vae", str(path.parent), "diffusers folder")
         elif path.suffix == ".safetensors" and path.is_file() and not _inside_pipeline(path, root):
             entry = _of_file(path)
             if entry is not None:
                 yield entry
 
 
-def _is_vae(config: Path) -> bool:
-    """Return whether a diffusers folder's config is that of a VAE."""
+def _kind_of(config: Path) -> Kind | None:
+    """Return what a diffusers folder of one part is, by its config; None for what cannot be named in a request."""
     if not config.is_file() or config.stat().st_size > CONFIG:
-        return False
+        return None
     try:
         read = json.loads(config.read_bytes())
     except (ValueError, RecursionError):
-        return False
-    return isinstance(read, dict) and read.get("_class_name") == "AutoencoderKL"
+        return None
+    kinds: dict[str, Kind] = {"AutoencoderKL": "vae", "ControlNetModel": "controlnet"}
+    return kinds.get(str(read.get("_class_name"))) if isinstance(read, dict) else None
 
 
 def _inside_pipeline(path: Path, root: Path) -> bool:
@@ -168,21 +181,26 @@ def _of_file(path: Path) -> Entry | None:
     """Return what a file's header says that it is; None when it says nothing that is known."""
     header = read_header(path)
     beside = path.parent / "config.json"
-    if header is None or (beside.is_file() and _is_vae(beside)):
+    if header is None or _kind_of(beside) is not None:
         return None
     said = header.pop("__metadata__", {})
     about = {str(key)[:ABOUT]: str(value)[:ABOUT] for key, value in said.items()} if isinstance(said, dict) else {}
     keys = list(header)
+    if any(key.endswith(_CONTROL) for key in keys):
+        return Entry(path.stem, "controlnet", str(path), "single file", about)
     if any(mark in key for key in keys for mark in _LORA):
         return Entry(path.stem, "adapter", str(path), "adapter", about)
     if any(key.endswith("decoder.conv_in.weight") for key in keys) and all(key.startswith(_VAE) for key in keys):
         return Entry(path.stem, "vae", str(path), "single file", about)
     if any(key.startswith(_WHOLE) for key in keys):
         return Entry(path.stem, "model", str(path), "single file", about)
+    return Entry(path.stem, "embedding", str(path), "embedding", about) if _is_embedding(header) else None
+
+
+def _is_embedding(header: dict[str, Any]) -> bool:
+    """Return whether a header is of vectors for one or two text encoders."""
     shapes = [value.get("shape") for value in header.values() if isinstance(value, dict)]
-    if 1 <= len(keys) <= 2 and all(isinstance(shape, list) and len(shape) in (1, 2) for shape in shapes):  # noqa: PLR2004  (one or two encoders)
-        return Entry(path.stem, "embedding", str(path), "embedding", about)
-    return None
+    return 1 <= len(header) <= ENCODERS and all(isinstance(each, list) and len(each) in (1, 2) for each in shapes)
 
 
 def read_header(path: Path) -> dict[str, Any] | None:

@@ -30,6 +30,7 @@ def check(planned: Sequence[Planned], limits: Limits) -> None:
         limit("prompt (characters)", len(each.prompt), limits.prompt)
         limit("negative_prompt (characters)", len(each.negative_prompt), limits.prompt)
         limit("adapters", len(each.adapters), limits.adapters)
+        limit("controlnet", len(each.controlnet), limits.controlnets)
         _check_text(each.prompt, each.negative_prompt, each.label)
         samplers.resolve(each.sampler)
         if each.hires is not None:

@@ -16,7 +16,7 @@ import gc
 import io
 import time
 from collections import OrderedDict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +24,16 @@ from brushwork import generate, infotext, models, vaes
 from brushwork.errors import BrushworkError, ModelError
 from brushwork.hires import Hires
 from brushwork.serve import checks, previews, tokens
+from brushwork.serve.controls import Networks
 from brushwork.serve.settings import Limits
 from brushwork.settings import Settings
 from brushwork.stepwise import Drawing, Whole, advance, begin
+from brushwork.wordings import Remembered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import PIL.Image
     from torch import Tensor
 
     from brushwork.models import LoadedModel
@@ -63,6 +66,8 @@ class Request(Settings):
     draw: dict[str, Any]
     init: str | None = None
     mask: str | None = None
+    controls: tuple[dict[str, Any], ...] = ()
+    """ControlNets, as ``brushwork.serve.controls`` tells them."""
     out: str
     alone: bool = False
     """Draw nothing beside it: it was there when a worker died."""
@@ -97,6 +102,7 @@ class _Warm:
     colours: Tensor | None
     """None: the family draws by itself, so there is nothing to preview."""
     size: int
+    texts: Remembered = field(default_factory=Remembered)
 
 
 class Easel:
@@ -108,6 +114,7 @@ class Easel:
         self.active: dict[str, _Active] = {}
         self.questions: deque[Question] = deque()
         self.warm: OrderedDict[tuple[Any, ...], _Warm] = OrderedDict()
+        self.networks = Networks()
         self.together = config.together
 
     def ask(self, asked: Request) -> None:
@@ -215,11 +222,11 @@ class Easel:
         self.tell({"event": "taken", "id": asked.id})
         try:
             warm = self._model(asked)
-            request = generate.fitted(warm.model.family, _request(asked))
+            request = generate.fitted(warm.model.family, self._request(asked, warm))
             if request.hires is not None:  # of the model's own size, which only we know
                 wide, high = request.hires.width or 0, request.hires.height or 0
                 checks.size("hires.", wide, high, Limits(side=self.config.side, pixels=self.config.pixels))
-            drawing = begin(warm.model.family, request)
+            drawing = begin(warm.model.family, request, warm.texts.encode)
         except BrushworkError as error:
             self._failed(asked, type(error).__name__, str(error))
             return
@@ -236,6 +243,7 @@ class Easel:
         spare = [key for key in self.warm if key not in kept]
         for key in spare:
             del self.warm[key]
+        self.networks.clear()
         gc.collect()
         if spare or self.active:
             self.tell({"event": "lighter", "pictures": [asked.id]})
@@ -292,13 +300,39 @@ class Easel:
         model = models.open_model(spec, dtype=self._dtype(), device=self.config.device)
         used = None if asked.vae is None else vaes.put(model.family, Path(asked.vae))
         size = _bytes(model)
-        while self.warm and sum(each.size for each in self.warm.values()) + size > self.config.memory * 2**30:
+        if self.networks.bytes() + size > self._room():
+            self.networks.clear()
+        while self.warm and size > self._room():
             self.warm.popitem(last=False)
             gc.collect()
         facts = generate.facts_of(model.family, asked.name or model.name, model.hash, model.adapters, used)
         by_itself = getattr(model.family, "draw", None) is not None
         self.warm[asked.key] = _Warm(model, facts, None if by_itself else previews.fit(model.family), size)
         return self.warm[asked.key]
+
+    def _room(self) -> float:
+        """Return how many bytes of the budget the warm models leave."""
+        return self.config.memory * 2**30 - sum(each.size for each in self.warm.values())
+
+    def unload(self) -> None:
+        """Let go of everything that is loaded and not in use."""
+        used = {each.asked.key for each in self.active.values()}
+        self.warm = OrderedDict((key, each) for key, each in self.warm.items() if key in used)
+        self.networks.clear()
+
+    def _request(self, asked: Request, warm: _Warm) -> generate.Request:
+        """Return what is to be drawn, its pictures read and its ControlNets loaded."""
+        family = warm.model.family
+        given = dict(asked.draw)
+        if given.get("hires") is not None:
+            given["hires"] = Hires(**given["hires"])
+        files = {"init": asked.init, "mask": asked.mask}
+        pictures = {name: _picture(path, name) for name, path in files.items() if path is not None}
+        controls = tuple(
+            self.networks.control(each, family, self._room(), lambda path: _picture(path, "controlnet.image"))
+            for each in asked.controls
+        )
+        return generate.Request(**given, **pictures, controls=controls)  # type: ignore[arg-type]  # each by its name
 
     def _dtype(self) -> Any:
         import torch
@@ -316,22 +350,20 @@ def _memory_errors() -> tuple[type[BaseException], ...]:
     return (torch.OutOfMemoryError, MemoryError)
 
 
-def _request(asked: Request) -> generate.Request:
+def _picture(path: str, what: str) -> PIL.Image.Image:
+    """Read a picture of the store.
+
+    Raises:
+        ModelError: It is not there any more.
+    """
     import PIL.Image
 
-    pictures: dict[str, PIL.Image.Image] = {}
-    for name, path in (("init", asked.init), ("mask", asked.mask)):
-        if path is not None:
-            try:
-                with PIL.Image.open(path, formats=["PNG"]) as image:
-                    pictures[name] = image.convert("RGB" if name == "init" else "L")
-            except OSError as error:
-                message = f"{name}: the picture is not there any more; send it again"
-                raise ModelError(message) from error
-    given = dict(asked.draw)
-    if given.get("hires") is not None:
-        given["hires"] = Hires(**given["hires"])
-    return generate.Request(**given, **pictures)  # type: ignore[arg-type]  # each by its own name
+    try:
+        with PIL.Image.open(path, formats=["PNG"]) as image:
+            return image.convert("L" if what == "mask" else "RGB")
+    except OSError as error:
+        message = f"{what}: the picture is not there any more; send it again"
+        raise ModelError(message) from error
 
 
 def _bytes(model: LoadedModel) -> int:

@@ -20,10 +20,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from brushwork.errors import BrushworkError, ConfigError, RunFailed
-from brushwork.generate import LATER
 from brushwork.grammar import take_out
-from brushwork.serve import checks
-from brushwork.serve.catalogue import Catalogue, Entry
+from brushwork.serve import checks, controls, orders
+from brushwork.serve.catalogue import Catalogue
 from brushwork.serve.datasets import Datasets
 from brushwork.serve.easel import EaselConfig
 from brushwork.serve.hand import Hand
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 
     AnyJob = TextToImage | ImageToImage | Compare | Grid
 
-FEATURES = tuple(name for name in LATER if name != "hires")  # which has adapters and sizes of its own
 COUNTED = 64
 """Texts whose tokens are counted at the same time, at most."""
 MEMORY = 200
@@ -85,7 +83,7 @@ class Engine:
             side=config.limits.side,
             pixels=config.limits.pixels,
         )
-        self.hand = Hand(easel, self._heard, self._died)
+        self.hand = Hand(easel, self._heard, self._died, self.places.hide)
         self._wake = asyncio.Event()
         self._errands: set[asyncio.Task[None]] = set()
         self._dispatching: asyncio.Task[None] | None = None
@@ -184,15 +182,18 @@ class Engine:
         adapters = tuple(AdapterAsked(name=name, weight=weight) for name, weight in by_name.items())
         model = self.catalogue.find("model", planned.model).name
         vae = planned.vae and self.catalogue.find("vae", planned.vae).name
-        return planned.model_copy(update={"model": model, "adapters": adapters, "vae": vae})
+        steering = controls.resolved(planned, self.catalogue)
+        return planned.model_copy(update={"model": model, "adapters": adapters, "vae": vae, "controlnet": steering})
 
     def _check(self, planned: list[Planned]) -> None:
         """Refuse what is beyond a limit, and what no sampler could draw."""
         checks.check(planned, self.config.limits)
         for each in planned:
-            for picture in (each.init, each.mask):
+            named = [("init", each.init), ("mask", each.mask)]
+            named += [("controlnet.image", control.image) for control in each.controlnet]
+            for what, picture in named:
                 if picture is not None and self.store.picture(picture) is None:
-                    message = f"init: there is no picture {picture[:40]!r}; send it with POST /api/v1/images"
+                    message = f"{what}: there is no picture {picture[:40]!r}; send it with POST /api/v1/images"
                     raise ConfigError(message)
 
     async def _dispatch(self) -> None:
@@ -214,51 +215,14 @@ class Engine:
         picture, planned = live.pictures[place], live.planned[place]
         self.flying[picture] = (live, place)
         try:
-            model = self.catalogue.find("model", planned.model)
-            adapters = [(self.catalogue.find("adapter", each.name), each.weight) for each in planned.adapters]
-            vae = self.catalogue.find("vae", planned.vae).path if planned.vae else None
+            told = orders.of(picture, planned, self.catalogue, self.store.path)
         except BrushworkError as error:  # it was there when the job was accepted
             self._fail(live, type(error).__name__, str(error))
             return
-        told = self._told(picture, planned, model, adapters, alone=alone) | {"vae": vae}
         try:
-            await self.hand.send({"do": "draw", "picture": told})
+            await self.hand.send({"do": "draw", "picture": told | {"alone": alone}})
         except OSError as error:
             self._fail(live, "worker_failed", f"The process that draws cannot be started: {error.strerror}.")
-
-    def _told(
-        self, picture: str, planned: Planned, model: Entry, adapters: list[tuple[Entry, float]], *, alone: bool
-    ) -> dict[str, Any]:
-        words, _ = take_out(planned.prompt)
-        names = (
-            "negative_prompt",
-            "seed",
-            "steps",
-            "guidance_scale",
-            "width",
-            "height",
-            "sampler",
-            "strength",
-            "clip_skip",
-            *FEATURES,
-        )
-        files = {
-            name: str(self.store.path(value))
-            for name in ("init", "mask")
-            if (value := getattr(planned, name)) is not None
-        }
-        draw = {name: getattr(planned, name) for name in names} | {"prompt": words.strip(), "grammar": True}
-        draw["hires"] = None if planned.hires is None else planned.hires.model_dump()
-        return {
-            "id": picture,
-            "base": model.path,
-            "name": model.name,
-            "adapters": [[entry.path, weight] for entry, weight in adapters],
-            "draw": draw,
-            "out": str(self.store.path(picture)),
-            "alone": alone,
-            **files,
-        }
 
     def _heard(self, event: dict[str, Any]) -> None:
         """Follow the worker; what it says of a cancelled picture is of no interest."""
@@ -306,7 +270,7 @@ class Engine:
 
     def _on_done(self, live: Live, place: int, event: dict[str, Any]) -> None:
         picture = live.pictures[place]
-        infotext = _with_tags(event["infotext"], live.planned[place].prompt)
+        infotext = orders.with_tags(event["infotext"], live.planned[place].prompt)
         self.store.picture_done(picture, infotext, event["seconds"])
         self._landed(picture)
         self._wake.set()
@@ -377,11 +341,3 @@ def _count(asked: AnyJob) -> int:
     """Return how many pictures a request comes to, before any of them is made."""
     models, prompts = len(getattr(asked, "models", ("",))), len(getattr(asked, "prompts", ())) or 1
     return asked.n * models * prompts * math.prod(len(axis.values) for axis in getattr(asked, "axes", ()))
-
-
-def _with_tags(infotext: str, prompt: str) -> str:
-    """Return an infotext with the prompt as it was typed, tags and all."""
-    words, networks = take_out(prompt)
-    if not networks or not infotext.startswith(words.strip()):
-        return infotext
-    return prompt + infotext[len(words.strip()) :]

@@ -89,6 +89,11 @@ class Guard:
             return False
         return (f"[{name}]" if ":" in name else name).lower() in self.names
 
+    @property
+    def _cookie(self) -> str:
+        """What the cookie holds: something that only whoever knows the token could have made, and not the token."""
+        return hmac.new((self.config.token or "").encode(), COOKIE.encode(), "sha256").hexdigest()
+
     def _known(self, scope: Scope, headers: dict[str, str]) -> bool:
         """Return whether the request brings the token."""
         if self.config.token is None:
@@ -102,7 +107,8 @@ class Guard:
             cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
         except CookieError:
             cookie = None
-        candidates += [cookie.value] if cookie is not None else []
+        if cookie is not None and hmac.compare_digest(cookie.value.encode(), self._cookie.encode()):
+            return True
         candidates += self._asked(scope)
         return any(self._matches(each) for each in candidates)
 
@@ -119,7 +125,7 @@ class Guard:
         given = self._asked(scope)
         if self.config.token is None or not given or not self._matches(given[0]):
             return None
-        return f"{COOKIE}={given[0]}; Path=/; HttpOnly; SameSite=Strict"
+        return f"{COOKIE}={self._cookie}; Path=/; HttpOnly; SameSite=Strict"
 
 
 class _Limited:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LINE = 16 << 20
 """Bytes of the longest line (a preview)."""
+LAST_WORDS = 1.0
+"""Seconds that what a worker printed last may take to arrive."""
 GRACE = 5.0
 """Seconds that the worker has to end by itself."""
 
@@ -26,9 +28,13 @@ class Hand:
     """Starts the worker, sends it commands, and calls back with what it says and with how it ended."""
 
     def __init__(
-        self, config: EaselConfig, heard: Callable[[dict[str, Any]], None], died: Callable[[str], None]
+        self,
+        config: EaselConfig,
+        heard: Callable[[dict[str, Any]], None],
+        died: Callable[[str], None],
+        hide: Callable[[str], str] = str,
     ) -> None:
-        self.config, self.heard, self.died = config, heard, died
+        self.config, self.heard, self.died, self.hide = config, heard, died, hide
         self.process: asyncio.subprocess.Process | None = None
         self._listening: asyncio.Task[None] | None = None
         self._ending = False
@@ -53,14 +59,15 @@ class Hand:
         pipe = asyncio.subprocess.PIPE
         arguments = ("-m", "brushwork.serve.worker", self.config.model_dump_json())
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable, *arguments, stdin=pipe, stdout=pipe, limit=LINE, start_new_session=True,
+            sys.executable, *arguments, stdin=pipe, stdout=pipe, stderr=pipe, limit=LINE, start_new_session=True,
             env=surroundings.for_children(),
         )  # fmt: skip
         self._listening = asyncio.create_task(self._listen(self.process))
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
+        assert process.stdout is not None and process.stderr is not None  # noqa: PT018
         heard_all = False
+        relaying = asyncio.create_task(self.relay(process.stderr))
         try:
             while line := await process.stdout.readline():
                 self.heard(json.loads(line))
@@ -70,9 +77,23 @@ class Hand:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
             code = await process.wait()
+            await asyncio.wait({relaying}, timeout=LAST_WORDS)
+            relaying.cancel()  # whatever the worker started may hold the line open
             self.process = None
             if not self._ending:
                 self.died(_how(code))
+
+    async def relay(self, said: asyncio.StreamReader) -> None:
+        """Put what a worker prints into the server's log, without the folders of this machine."""
+        while True:
+            try:
+                line = await said.readline()
+            except ValueError:
+                continue  # a line beyond all measure, which is dropped
+            if not line:
+                return
+            sys.stderr.write(self.hide(line.decode(errors="replace")))
+            sys.stderr.flush()
 
     async def end(self) -> None:
         """Let the worker end, and end it if it does not."""

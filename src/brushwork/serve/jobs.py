@@ -16,6 +16,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, Valid
 from brushwork import inpaint
 from brushwork.errors import ConfigError
 from brushwork.hires import LARGEST
+from brushwork.serve.controls import ControlAsked
 from brushwork.settings import Settings
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Planned(Settings):
     only_masked_padding: int | None = None
     tiling: bool = False
     hires: HiresAsked | None = None
+    controlnet: tuple[ControlAsked, ...] = ()
     vae: str | None = None
     label: str = ""
     """What tells it from the others of its job."""
@@ -115,6 +117,7 @@ class Drawn(Settings):
     variation_strength: float = Field(0.0, ge=0, le=1, description="How far it is turned.")
     tiling: bool = Field(default=False, description="Whether the picture repeats without a seam (bases with a UNet).")
     vae: str | None = Field(None, description="A name of GET /api/v1/vaes; null: the model's own.")
+    controlnet: tuple[ControlAsked, ...] = Field((), description="ControlNets that steer the pictures.")
     hires: HiresAsked | None = Field(None, description="A second, larger pass (txt2img, compare and grid).")
 
     def one(self, seed: int, **changes: Any) -> Planned:

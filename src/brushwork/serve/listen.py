@@ -3,16 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from typing import TYPE_CHECKING
 
 from brushwork.errors import ConfigError
 from brushwork.serve.app import make_app, url_of
+from brushwork.serve.places import Places
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from brushwork.serve.settings import ServeConfig
+
+
+UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access")
+
+
+class _Hidden(logging.Formatter):
+    """Lines without the folders of this machine and without the token, tracebacks too."""
+
+    def __init__(self, places: Places) -> None:
+        super().__init__("%(levelname)s: %(name)s: %(message)s")
+        self.places = places
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a line of the log."""
+        return self.places.hide(super().format(record))
+
+
+def journal(places: Places) -> None:
+    """Write the server's log, and what Python warns of, to stderr."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Hidden(places))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.captureWarnings(capture=True)
+    for name in UVICORN:
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
 
 
 def listen(config: ServeConfig, started: Callable[[str], None]) -> None:
@@ -34,7 +62,10 @@ def listen(config: ServeConfig, started: Callable[[str], None]) -> None:
     except OSError as error:
         message = f"serve: {config.host}:{config.port} cannot be listened on ({error.strerror}). Choose another --port."
         raise ConfigError(message) from error
-    options = uvicorn.Config(make_app(config), log_level="warning", access_log=False, server_header=False)
+    options = uvicorn.Config(
+        make_app(config), log_level="warning", access_log=False, server_header=False, log_config=None
+    )
+    journal(Places(config))
     server = uvicorn.Server(options)
 
     async def run() -> None:

@@ -23,6 +23,7 @@ class Limits(Settings):
     pictures: PositiveInt = Field(100, description="Pictures of a job.")
     prompt: PositiveInt = Field(8000, description="Characters of a prompt.")
     adapters: PositiveInt = Field(8, description="Adapters of a picture.")
+    controlnets: PositiveInt = Field(4, description="ControlNets of a picture.")
     queued: PositiveInt = Field(256, description="Jobs that wait; more are answered 429.")
     body: PositiveInt = Field(32 << 20, description="Bytes of a request.")
     dataset: PositiveInt = Field(2000, description="Pictures of a data set that is made here.")
@@ -37,6 +38,9 @@ class ServeConfig(Settings):
     port: int = Field(7860, ge=0, le=65535, description="0: any that is free.")
     token: str | None = Field(None, repr=False, description="Whoever asks must know it; needed off this machine.")
     models: tuple[Path, ...] = Field((), description="Folders of models, adapters and embeddings.")
+    controlnet: tuple[Path, ...] = Field(
+        (), description="ControlNets, or folders of them; and controlnet/ beside runs."
+    )
     runs: Path = Field(Path("runs"), description="Where training runs lie.")
     datasets: Path = Field(Path("datasets"), description="Where the data sets lie that are made in the studio.")
     data: Path = Field(Path("served"), description="Where pictures and the history are kept.")

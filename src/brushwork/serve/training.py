@@ -160,7 +160,7 @@ class Trainings:
         if process.returncode:
             raise RunFailed(_last_error(said.decode(errors="replace")))
         plan: dict[str, Any] = json.loads(out)
-        return {"plan": plan["plan"], "chosen": plan["chosen"]}
+        return dict(self.places.hide_all({"plan": plan["plan"], "chosen": plan["chosen"]}))
 
     def shown(self, run: runs.RunFolder) -> dict[str, Any]:
         """Return how far a run is; of a folder that somebody broke, only that."""

@@ -57,7 +57,7 @@ def _obey(easel: Easel, command: dict[str, Any]) -> None:
         easel.cancel(command["id"])
     else:
         assert what == "unload", f"the engine sends no {what!r}"
-        easel.warm.clear()
+        easel.unload()
 
 
 if __name__ == "__main__":

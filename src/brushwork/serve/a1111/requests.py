@@ -28,7 +28,7 @@ SETTABLE = (
 
 
 class Generation(BaseModel):
-    """What txt2img and img2img have in common. Unknown fields are collected and refused unless they say nothing."""
+    """What txt2img and img2img have in common. Fields that nobody knows are of other extensions, and are ignored."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -68,6 +68,10 @@ class Generation(BaseModel):
     lora: list[dict[str, Any]] = []
     """stable-diffusion.cpp's way to name adapters."""
     denoising_strength: float | None = None
+    clip_skip: int | None = Field(None, ge=1, le=12, description="SD.Next's way to say it.")
+    infotext: str | None = Field(None, description="Of a picture: what it says holds where no other field does.")
+    refiner_checkpoint: str | None = None
+    disable_extra_networks: bool = False
 
     @property
     def count(self) -> int:
@@ -105,7 +109,8 @@ class Generation(BaseModel):
             "s_tmin": bool(self.s_tmin),
             "s_noise": self.s_noise not in (None, 1, 1.0),
             "script_name": bool(self.script_name),
-            "alwayson_scripts": bool(self.alwayson_scripts),
+            "refiner_checkpoint": self.refiner_checkpoint not in (None, "", "None"),
+            "disable_extra_networks": self.disable_extra_networks,
             **self.also_wanted(),
         }
         for name, is_wanted in wanted.items():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, Request
@@ -17,7 +16,7 @@ from pydantic import ValidationError
 from brushwork import infotext, samplers
 from brushwork.errors import ConfigError, RunFailed
 from brushwork.serve import checks, wire
-from brushwork.serve.a1111 import extras
+from brushwork.serve.a1111 import answers, controlnet, extras, infotexts
 from brushwork.serve.a1111.options import NOISE, Options, clip_skip_of
 from brushwork.serve.a1111.requests import Generation, ImageRequest, TextRequest
 from brushwork.serve.faces.native import client_of
@@ -59,6 +58,7 @@ class Face:
     async def draw(self, request: Request, asked: Generation) -> dict[str, Any]:
         """Submit, wait, answer; a client that goes away takes its job along."""
         client = client_of(request)
+        asked = infotexts.filled(asked)
         asked.check()
         override = asked.override_settings or {}
         self.options.check(override)
@@ -70,7 +70,7 @@ class Face:
         times = self.options.noise_multiplier(client) if noise is None else float(noise)
         more = {
             "model": model,
-            "clip_skip": self._clip_skip(override, client),
+            "clip_skip": clip_skip_of(override) or asked.clip_skip or self.options.clip_skip(client),
             "vae": self.options.vae(client, override),
         }
         try:
@@ -79,6 +79,9 @@ class Face:
             first = error.errors()[0]
             message = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
             raise ConfigError(message) from None
+        starts = asked.init_images if isinstance(asked, ImageRequest) else []
+        units = await asyncio.to_thread(self._units, asked, starts)
+        job = job.model_copy(update={"controlnet": tuple(each.keep(self.engine) for each in units)})
         live = self.engine.submit(job, client)
         self.newest[client] = live
         while not live.over.is_set():
@@ -92,10 +95,16 @@ class Face:
         if row.state == "failed" and row.error is not None:
             kind = ConfigError if row.error["type"] in ("ConfigError", "ModelError") else RunFailed
             raise kind(row.error["message"])
-        return self._answer(asked, row)
+        return self._answer(asked, row, [each.shown for each in units if each.shown])
 
-    def _clip_skip(self, override: dict[str, Any], client: str) -> int:
-        return clip_skip_of(override) or self.options.clip_skip(client)
+    def _units(self, asked: Generation, starts: list[str]) -> list[controlnet.Prepared]:
+        """Return the ControlNets of a request."""
+        if not asked.alwayson_scripts:
+            return []
+        size, most = (asked.width, asked.height), self.engine.config.limits
+        checks.size("", asked.width or 0, asked.height or 0, most)
+        given = wire.picture_of(starts[0], most.upload_pixels, "init_images") if starts else None
+        return controlnet.prepare(self.engine, asked.alwayson_scripts, given, size)
 
     def _job(self, asked: Generation, more: dict[str, Any], noise_multiplier: float) -> TextToImage | ImageToImage:
         """Return the job that a request comes to."""
@@ -137,17 +146,17 @@ class Face:
         strength = 0.75 if asked.denoising_strength is None else asked.denoising_strength
         return ImageToImage(**given, **ids, kind="inpaint" if asked.mask else "img2img", strength=strength)
 
-    def _answer(self, asked: Generation, row: JobRow) -> dict[str, Any]:
-        """Return images, the echo, and ``info``."""
+    def _answer(self, asked: Generation, row: JobRow, shown: list[str]) -> dict[str, Any]:
+        """Return images (the maps of ControlNets last), the echo, and ``info``."""
         drawn = [each for each in row.pictures if each.state == "done"]
         images = [wire.base64_of(self.engine.store.path(each.id).read_bytes()) for each in drawn]
-        echo = asked.model_dump()
+        echo = answers.echo(asked)
         if isinstance(asked, ImageRequest) and not asked.include_init_images:
             echo |= {"init_images": None, "mask": None}
         return {
-            "images": images if asked.send_images else [],
+            "images": [*images, *shown] if asked.send_images else [],
             "parameters": echo,
-            "info": json.dumps(_info(asked, row)),
+            "info": json.dumps(answers.sendable(answers.info(asked, row))),
         }
 
 
@@ -170,50 +179,6 @@ def _inverted(mask: Any) -> Any:
     from PIL import ImageOps
 
     return ImageOps.invert(mask)
-
-
-def _info(asked: Generation, row: JobRow) -> dict[str, Any]:
-    """Return what A1111 says of a batch."""
-    drawn = [each for each in row.pictures if each.state == "done"]
-    texts = [each.infotext or "" for each in drawn]
-    fields = infotext.parse(texts[0]).fields if texts else {}
-    seeds = [each.planned["seed"] for each in drawn] or [asked.seed]
-    subseeds = [each.planned["variation_seed"] for each in drawn] or [asked.subseed]
-    prompts = [each.planned["prompt"] for each in drawn] or [asked.prompt]
-    return {
-        "prompt": asked.prompt,
-        "all_prompts": prompts,
-        "negative_prompt": asked.negative_prompt,
-        "all_negative_prompts": [asked.negative_prompt] * len(prompts),
-        "seed": seeds[0],
-        "all_seeds": seeds,
-        "subseed": subseeds[0],
-        "all_subseeds": subseeds,
-        "subseed_strength": asked.subseed_strength,
-        "width": asked.width or int(fields.get("Size", "0x0").partition("x")[0]),
-        "height": asked.height or int(fields.get("Size", "0x0").partition("x")[2]),
-        "sampler_name": fields.get("Sampler", asked.sampler()),
-        "cfg_scale": asked.cfg_scale,
-        "steps": asked.steps,
-        "batch_size": asked.batch_size,
-        "restore_faces": False,
-        "face_restoration_model": None,
-        "sd_model_name": fields.get("Model", ""),
-        "sd_model_hash": fields.get("Model hash", ""),
-        "sd_vae_name": fields.get("VAE"),
-        "sd_vae_hash": fields.get("VAE hash"),
-        "seed_resize_from_w": -1,
-        "seed_resize_from_h": -1,
-        "denoising_strength": asked.denoising_strength,
-        "extra_generation_params": {},
-        "index_of_first_image": 0,
-        "infotexts": texts,
-        "styles": asked.styles or [],
-        "job_timestamp": time.strftime("%Y%m%d%H%M%S", time.localtime(row.created)),
-        "clip_skip": int(fields.get("Clip skip", 1)),
-        "is_using_inpainting_conditioning": False,
-        "version": fields.get("Version", ""),
-    }
 
 
 def _drawing(router: APIRouter, face: Face) -> None:
@@ -342,8 +307,9 @@ def _networks(router: APIRouter, face: Face) -> None:
 
     @router.get("/scripts")
     async def scripts() -> dict[str, list[str]]:
-        """Return that there are none; clients ask for this first."""
-        return {"txt2img": [], "img2img": []}
+        """Return ControlNet where there are any; clients ask for this first."""
+        names = [controlnet.SCRIPT] if catalogue.all("controlnet") else []
+        return {"txt2img": names, "img2img": names}
 
     @router.get("/upscalers")
     async def upscalers() -> list[dict[str, Any]]:

@@ -6,14 +6,16 @@ import asyncio
 import io
 import json
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from fastapi import APIRouter, Body, Header, HTTPException, Query, Request, Response, UploadFile
 from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 from pydantic import Field
 
-from brushwork import infotext, samplers
+from brushwork import controlnet, infotext, samplers
+from brushwork.controlnet import maps
 from brushwork.serve import uploads
+from brushwork.serve.catalogue import Kind
 from brushwork.serve.jobs import Job
 from brushwork.settings import Settings
 
@@ -129,6 +131,9 @@ def _pictures(router: APIRouter, engine: Engine) -> None:
             "prompt": found.prompt,
             "negative_prompt": found.negative_prompt,
             "fields": dict(found.fields),
+            "controlnet": [
+                controlnet.parse(text) for key, text in found.fields.items() if key.startswith("ControlNet ")
+            ],
             "provenance": found.provenance,
         }
 
@@ -177,11 +182,17 @@ def _catalogue(router: APIRouter, engine: Engine) -> None:
         """Return the VAEs that a job can name instead of its model's own."""
         return [{"name": each.name, "detail": each.detail} for each in engine.catalogue.all("vae")]
 
+    @router.get("/api/v1/controlnets", tags=["catalogue"])
+    async def controlnets() -> dict[str, Any]:
+        """Return the ControlNets that a job can name, and the ways to make a map of a picture."""
+        known = [{"name": each.name, "detail": each.detail} for each in engine.catalogue.all("controlnet")]
+        return {"controlnets": known, "modules": maps.available()}
+
     @router.post("/api/v1/catalogue/refresh", tags=["catalogue"])
     async def refresh() -> dict[str, int]:
         """Look for models and adapters again."""
         await asyncio.to_thread(engine.catalogue.refresh)
-        return {kind: len(engine.catalogue.all(kind)) for kind in ("model", "adapter", "embedding", "vae")}
+        return {kind: len(engine.catalogue.all(kind)) for kind in get_args(Kind)}
 
     @router.get("/api/v1/samplers", tags=["catalogue"])
     async def all_samplers() -> dict[str, Any]:

@@ -10,7 +10,7 @@ import zipfile
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Header, HTTPException, Response
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.responses import FileResponse, HTMLResponse, StreamingResponse
 
 from brushwork import config as configs
 from brushwork import registry
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from brushwork.runs import RunFolder
     from brushwork.serve.engine import Engine
+    from brushwork.serve.places import Places
     from brushwork.serve.training import Trainings
 
 LOOK_EVERY = 0.5
@@ -60,7 +61,7 @@ def _runs(router: APIRouter, trainings: Trainings) -> None:
         if unborn:
             return unborn[0]
         run = trainings.find(name)
-        return trainings.shown(run) | {"metrics": run.metrics}
+        return trainings.shown(run) | {"metrics": trainings.places.hide_all(run.metrics)}
 
     @router.post("/runs/{name}/stop")
     async def stop(name: str) -> dict[str, str]:
@@ -113,11 +114,12 @@ async def _follow(trainings: Trainings, name: str, after: int) -> AsyncIterator[
 
 
 def _files(router: APIRouter, trainings: Trainings) -> None:
-    @router.get("/runs/{name}/report", response_class=FileResponse)
-    async def report(name: str) -> FileResponse:
+    @router.get("/runs/{name}/report", response_class=HTMLResponse)
+    async def report(name: str) -> HTMLResponse:
         """Return the report, one self-contained page."""
         path = _there(trainings.find(name).path / "report.html")
-        return FileResponse(path, media_type="text/html", headers={"content-security-policy": REPORT_POLICY})
+        page = await asyncio.to_thread(_without_folders, path, trainings.places)
+        return HTMLResponse(page, headers={"content-security-policy": REPORT_POLICY})
 
     @router.get("/runs/{name}/samples/{step}")
     async def samples(name: str, step: int) -> list[str]:
@@ -137,7 +139,7 @@ def _files(router: APIRouter, trainings: Trainings) -> None:
         """Return what the run made, as a zip with its model card and configuration."""
         run = trainings.find(name)
         _there(run.weights)
-        data = await asyncio.to_thread(_zipped, run)
+        data = await asyncio.to_thread(_zipped, run, trainings.places)
         disposition = f'attachment; filename="{re.sub(r"[^A-Za-z0-9 _.-]", "_", name)}.zip"'
         return Response(data, media_type="application/zip", headers={"content-disposition": disposition})
 
@@ -154,14 +156,18 @@ def _there(path: Path) -> Path:
     return path
 
 
-def _zipped(run: RunFolder) -> bytes:
+def _without_folders(path: Path, places: Places) -> str:
+    return places.cut(path.read_text("utf-8", errors="replace"))
+
+
+def _zipped(run: RunFolder, places: Places) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for path in sorted(each for each in run.weights.rglob("*") if each.is_file()):
             archive.write(path, path.relative_to(run.weights))
         for each in ("README.md", "config.yaml", "metrics.json"):
             if (run.path / each).is_file():
-                archive.write(run.path / each, each)
+                archive.writestr(each, _without_folders(run.path / each, places))
     return buffer.getvalue()
 
 
