@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PROGRAM = next((found for name in NAMES if (found := shutil.which(name))), None)
-PATIENCE = 20.0
+PATIENCE = 120.0
 KEYS = {"ArrowLeft": 37, "ArrowRight": 39, " ": 32, "Backspace": 8}
 
 needs_browser = pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine")
@@ -72,7 +72,7 @@ class Browser:
             self._loop.run_until_complete(self._session.close())
         self._loop.close()
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(PATIENCE)
         self._stack.close()
 
     def _port(self, told: Path) -> int:

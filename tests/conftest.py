@@ -16,11 +16,15 @@ os.environ |= {
     "COLUMNS": "100",
 }
 
+import gc
 import ipaddress
+import itertools
 import socket
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import unsynced
 from tiny import make_tiny_sd
 from warm import Server
 
@@ -29,6 +33,8 @@ from brushwork import progress
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+unsynced.everywhere()
 
 SUBJECTS = ("cat", "dog", "tree", "house", "boat", "fish")
 
@@ -71,12 +77,28 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", guarded_look_up)
 
 
+@pytest.fixture(scope="session")
+def _places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Folders below one of our own: ``mktemp`` would look through all that there are, for every test."""
+    folder = tmp_path_factory.mktemp("here")
+    return (folder / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def _own_places(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def _own_places(monkeypatch: pytest.MonkeyPatch, _places: Iterator[Path]) -> None:
     """Give every test a working directory and a cache of its own, so that nothing lands in the checkout."""
-    here = tmp_path_factory.mktemp("here")
+    here = next(_places)
+    here.mkdir()
     monkeypatch.chdir(here)
     monkeypatch.setenv("BRUSHWORK_CACHE", str(here / "cache"))
+
+
+@pytest.fixture
+def shared_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One cache for all tests that ask for it, where the embedded pictures are encoded once."""
+    folder = shared_folder(request.config) / "cache"
+    monkeypatch.setenv("BRUSHWORK_CACHE", str(folder))
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -94,11 +116,47 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+WARM = pytest.StashKey[Server]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Let the process that forks others begin to import, while tests run that do not need it.
+
+    What was imported to collect the tests is never garbage: no collection needs to look through it.
+    """
+    gc.collect()
+    gc.freeze()
+    if (
+        any("warm" in getattr(item, "fixturenames", ()) for item in session.items)
+        and not session.config.option.collectonly
+    ):
+        session.config.stash[WARM] = Server(shared_folder(session.config) / "warm").prepare()
+
+
+def shared_folder(config: pytest.Config) -> Path:
+    """Return a folder that all test processes have in common."""
+    places: pytest.TempPathFactory = config._tmp_path_factory  # type: ignore[attr-defined]
+    base = places.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Let it end."""
+    if WARM in config.stash:
+        config.stash[WARM].close()
+
+
 @pytest.fixture(scope="session")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A process that forks fresh ones with everything imported; started when a test asks for it."""
-    with Server(tmp_path_factory.mktemp("warm")) as server:
-        yield server
+def warm(request: pytest.FixtureRequest) -> Server:
+    """A process that forks fresh ones with everything imported, one for all test processes."""
+    return request.config.stash[WARM]
+
+
+@pytest.fixture
+def warm_python(warm: Server, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let what starts Python in this test get a process that is forked."""
+    monkeypatch.setattr(sys, "executable", str(warm.python))
+    return warm.python
 
 
 @pytest.fixture(scope="session")

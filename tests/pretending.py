@@ -106,7 +106,7 @@ class Pretended:
 
     def client(self, **options: Any) -> httpx.Client:
         """Return a client."""
-        return httpx.Client(base_url=self.url, timeout=60, **options)
+        return httpx.Client(base_url=self.url, timeout=120, **options)
 
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Ask once."""
@@ -119,9 +119,9 @@ class Pretended:
         async def called() -> Any:
             return work()
 
-        return asyncio.run_coroutine_threadsafe(called(), self.loop).result(30)
+        return asyncio.run_coroutine_threadsafe(called(), self.loop).result(120)
 
-    def until(self, true: Callable[[], Any], seconds: float = 30) -> None:
+    def until(self, true: Callable[[], Any], seconds: float = 120) -> None:
         """Wait until something is true in the server's thread."""
         import time
 
@@ -144,4 +144,4 @@ def pretending(folder: Path, *, seconds: float = 0.0, **changes: Any) -> Iterato
         yield running
     finally:
         running.server.should_exit = True
-        running.thread.join(20)
+        running.thread.join(120)

@@ -9,27 +9,29 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-PATIENCE = 120.0
+    import warm
+    from warm import Process
+
+PATIENCE = 300.0
 
 
 @dataclass
 class Server:
     """The process and its address."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes] | Process
     url: str
     log: Path
 
@@ -65,33 +67,37 @@ class Server:
 
     def kill(self) -> None:
         """End the server as a power cut would, its worker too."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.process.pid, signal.SIGKILL)
+        self.process.kill()
         self.process.wait()
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *options: str) -> Iterator[Server]:
-    """Start a server whose data lie in a folder, and end it."""
+def serving(folder: Path, *options: str, warm: warm.Server | None = None) -> Iterator[Server]:
+    """Start a server whose data lie in a folder, and end it; with ``warm`` it and its children are forked."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "server.log"
-    command = [sys.executable, "-m", "brushwork", "serve", "--port", "0", "--json", "--device", "cpu"]
+    command = ["-m", "brushwork", "serve", "--port", "0", "--json", "--device", "cpu", *options]
     places = ["--data", str(folder / "served"), "--runs", str(folder / "runs"), "--datasets", str(folder / "datasets")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    with log.open("a") as stderr:
-        process = subprocess.Popen(
-            [*command, *places, *options], stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment
-        )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line, log.read_text()
-    try:
-        yield Server(process, json.loads(line)["url"], log)
-    finally:
-        process.terminate()
+    reads, writes = os.pipe()
+    with open(reads, encoding="utf-8") as stdout:  # noqa: PTH123  (a descriptor)
+        with log.open("a") as stderr, open(writes, "wb"):  # noqa: PTH123
+            if warm is None:
+                process: subprocess.Popen[bytes] | Process = subprocess.Popen(
+                    [sys.executable, *command, *places], stdout=writes, stderr=stderr, env=environment
+                )
+            else:
+                process = warm.start(
+                    [*command, *places], cwd=Path.cwd(), env=environment, stdout=writes, stderr=stderr.fileno()
+                )
+        line = stdout.readline()
+        assert line, log.read_text()
         try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
+            yield Server(process, json.loads(line)["url"], log)
+        finally:
+            process.terminate()
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()

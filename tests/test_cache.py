@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from brushwork import cache
 from brushwork.cache import TensorStore, content_key
 
 if TYPE_CHECKING:
@@ -62,3 +63,33 @@ def test_an_unknown_key_is_a_key_error(tmp_path: Path) -> None:
 def test_keys_differ_with_every_part_and_with_its_type() -> None:
     keys = {content_key("a", 1, True), content_key("a", 1, False), content_key("a", "1", True), content_key("a1", True)}
     assert len(keys) == 4
+
+
+def test_entries_that_are_put_together_are_found_at_once_here_and_afterwards_by_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, reader = TensorStore(tmp_path), TensorStore(tmp_path)
+    with writer.together():
+        writer.put("a", {"x": torch.ones(2)})
+        assert torch.equal(writer.get("a")["x"], torch.ones(2))
+        assert (writer.missing(["a", "b"]), reader.missing(["a", "b"])) == (["b"], ["a", "b"])
+        monkeypatch.setattr(cache, "WRITE_EVERY", -1.0)  # a second has passed
+        writer.put("b", {"x": torch.zeros(2)})
+        assert reader.missing(["a", "b"]) == []
+        monkeypatch.undo()
+        writer.put("c", {"x": torch.zeros(2)})
+        assert reader.missing(["c"]) == ["c"]
+    assert torch.equal(reader.get("c")["x"], torch.zeros(2))
+
+
+def test_what_was_put_is_kept_when_something_fails_between(tmp_path: Path) -> None:
+    store = TensorStore(tmp_path)
+
+    def fail() -> None:
+        with store.together():
+            store.put("a", {"x": torch.ones(2)})
+            store.get("nothing")
+
+    with pytest.raises(KeyError):
+        fail()
+    assert TensorStore(tmp_path).missing(["a"]) == []

@@ -5,6 +5,7 @@ A comment before a block changes what the test does with it:
     <!-- test: skip (reason) -->                it needs a network, a GPU ...
     <!-- test: --steps 300 -> --steps 2 -->     the same, smaller
     <!-- test: add key=value ... -->            the same, with more at the end of the first command
+    <!-- test: --data engravings -> --data few -->      eight of them; two.txt and others.txt hold two prompts each
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import pytest
 import yaml
 
 from brushwork import config
+from brushwork.sources.captioned import DATASETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,17 +106,24 @@ def test_yaml_blocks_are_recipes_or_parts_of_one(page: Path) -> None:
             config.load({"data": "engravings"} | yaml.safe_load(block.smaller()))
 
 
+def make_smaller_data(folder: Path) -> None:
+    """Write what blocks are given in place of the embedded data and prompts."""
+    (folder / "few").mkdir()
+    for picture in sorted((DATASETS / "engravings").glob("*.png"))[:8]:
+        for path in (picture, picture.with_suffix(".txt")):
+            shutil.copy(path, folder / "few")
+    (folder / "two.txt").write_text("a cat, old ink engraving\na dog, old ink engraving\n", "utf-8")
+    (folder / "others.txt").write_text("a house\na tree\n", "utf-8")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_the_blocks_of_a_page_run_in_order(
-    page: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, warm: Server
-) -> None:
+@pytest.mark.usefixtures("shared_cache")
+def test_the_blocks_of_a_page_run_in_order(page: Path, tmp_path: Path, warm: Server) -> None:
     """In processes that ``warm.py`` forks: a page that calls ``brushwork`` five times imports torch once."""
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
-    environment = os.environ | {
-        "PATH": f"{warm.command}{os.pathsep}{os.environ['PATH']}",
-        "BRUSHWORK_CACHE": str(tmp_path_factory.getbasetemp() / "cache-of-the-pages"),  # each encodes the same pictures
-    }
+    make_smaller_data(tmp_path)
+    environment = os.environ | {"PATH": f"{warm.command}{os.pathsep}{os.environ['PATH']}"}
     for block in blocks(page):
         if block.skipped or block.language not in ("bash", "python"):
             continue

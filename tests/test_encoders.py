@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import make_tokenizer
+from tiny import make_tokenizer, once
 
 from brushwork import config as configs
 from brushwork.encoders import Colour, available, check_judge, load_clip, resolve_judge
@@ -23,26 +23,29 @@ TEXTS = ["a dog", "a cat", "a very long caption about a dog and a cat"]
 
 def make_tiny_clip(folder: Path, *, eos_token_id: int | None = None) -> Path:
     """Write a random CLIPModel with a tokenizer and an image processor; 20 tokens, 24 px."""
-    import torch
-    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
-    tokenizer = make_tokenizer()
-    common = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = common | {
-        "vocab_size": len(tokenizer),
-        "max_position_embeddings": 20,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": eos_token_id or tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    vision = common | {"image_size": 24, "patch_size": 8}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8))
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    CLIPImageProcessorPil(size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24}).save_pretrained(folder)
-    return folder
+    def write(folder: Path) -> None:
+        import torch
+        from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
+
+        tokenizer = make_tokenizer()
+        common = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+        text = common | {
+            "vocab_size": len(tokenizer),
+            "max_position_embeddings": 20,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": eos_token_id or tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        }
+        vision = common | {"image_size": 24, "patch_size": 8}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8))
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        CLIPImageProcessorPil(size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24}).save_pretrained(folder)
+
+    return once(("clip", eos_token_id), folder, write)
 
 
 @pytest.fixture(scope="module")

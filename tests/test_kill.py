@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from brushwork.config import Config
 
 STEPS, EVERY, ACCUMULATION = 4, 2, 2
+ALIKE = ("dora", "dreambooth-lora", "loha", "lokr", "oft")
+"""What they write is an adapter as LoRA's is, by the same code; left to `make test-all`."""
 WRITES = 4
 """So many moments at least leave something half done, in the checkpoints that are to come after the first death."""
 
@@ -99,9 +101,23 @@ def make_config(name: str, base: Path, data: Path) -> Config:
     return rows.preset(name, base, data, train=train, data=augmented, optimizer={"lr_scheduler": "cosine"})
 
 
-@pytest.mark.parametrize("name", rows.PRESETS)
-def test_a_killed_run_ends_with_the_same_weights(name: str, tiny_sd: Path, tmp_path: Path, warm: Server) -> None:
-    config = make_config(name, tiny_sd, rows.make_data(tmp_path / "data"))
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return rows.make_data(tmp_path_factory.mktemp("kill"))
+
+
+@pytest.fixture(autouse=True)
+def _one_cache(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BRUSHWORK_CACHE", str(data / "cache"))
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=[pytest.mark.thorough] if each in ALIKE else []) for each in rows.PRESETS]
+)
+def test_a_killed_run_ends_with_the_same_weights(
+    name: str, tiny_sd: Path, data: Path, tmp_path: Path, warm: Server
+) -> None:
+    config = make_config(name, tiny_sd, data)
     whole, killed = RunFolder.create(config, tmp_path / "whole"), RunFolder.create(config, tmp_path / "killed")
     carry_on(warm, whole)
 

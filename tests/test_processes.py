@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -26,12 +25,10 @@ from brushwork.train import Trainer, prepare
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATIENCE = 120.0
+    from warm import Process, Server
+
+PATIENCE = 300.0
 STEPS = 30
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(
-    ["brushwork.train", "diffusers.loaders", "peft", "transformers.models.clip.modeling_clip", "torch.distributed"]
-)
 
 
 def make_tree(base: Path, data: Path, **changes: Any) -> dict[str, Any]:
@@ -46,34 +43,25 @@ def make_tree(base: Path, data: Path, **changes: Any) -> dict[str, Any]:
     return configs.merge(tree, changes)
 
 
-def as_rank(rank: int, port: int, cache: str, log: Path, work: Callable[..., int | None], *args: Any) -> None:
-    """Be one of two processes (in a fork of a server that has imported torch), with stderr in a file."""
-    world = {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in world.items()}, BRUSHWORK_CACHE=cache)
-    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
-    torch.set_num_threads(1)
-    sys.exit(work(*args))
-
-
-def start(folder: Path, work: Callable[..., int | None], *args: Any) -> list[Any]:
-    """Let two processes do the same work, as a launcher would."""
+def start(warm: Server, folder: Path, work: Callable[..., int | None], *args: Any) -> list[Process]:
+    """Let two processes do the same work, as a launcher would; ``work`` is called by its name, with its arguments."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    cache = os.environ["BRUSHWORK_CACHE"]
-    ranks = [
-        FORKS.Process(target=as_rank, args=(rank, port, cache, folder / f"stderr-{rank}", work, *args))
-        for rank in range(2)
-    ]
-    for each in ranks:
-        each.start()
+    module = work.__module__.rpartition(".")[2]
+    code = f"import sys, {module}; from pathlib import *; sys.exit({module}.{work.__name__}(*{args!r}))"
+    world = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+    ranks = []
+    for rank in range(2):
+        names = {name: str(value) for name, value in {**world, "RANK": rank, "LOCAL_RANK": rank}.items()}
+        with Path(os.devnull).open("wb") as stdout, (folder / f"stderr-{rank}").open("ab") as stderr:
+            files = {"stdout": stdout.fileno(), "stderr": stderr.fileno()}
+            ranks.append(warm.start(code, cwd=Path.cwd(), env=os.environ | names, **files))
     return ranks
 
 
-def finish(ranks: list[Any]) -> list[int | None]:
-    for each in ranks:
-        each.join(PATIENCE)
-    return [each.exitcode for each in ranks]
+def finish(ranks: list[Process]) -> list[int]:
+    return [each.wait(PATIENCE) for each in ranks]
 
 
 def messages(folder: Path) -> list[list[str]]:
@@ -111,7 +99,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_does(
-    tiny_sd: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_sd: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: Server
 ) -> None:
     """To the last bit if one process does the same micro-batches; within float32's rounding as one larger batch."""
     trees = {
@@ -123,7 +111,7 @@ def test_two_processes_train_as_one_does(
         ),
         "full": make_tree(tiny_sd, tiny_data, train={"use_ema": True, "gradient_accumulation_steps": 2}),
     }
-    assert finish(start(tmp_path, train_and_keep, trees, tmp_path)) == [0, 0]
+    assert finish(start(warm, tmp_path, train_and_keep, trees, tmp_path)) == [0, 0]
     for name in trees:
         assert same(*(torch.load(tmp_path / f"{name}-{rank}.pt") for rank in range(2)))
 
@@ -147,35 +135,37 @@ def carry_on(path: str) -> int:
     return cli.run(arguments)
 
 
-def stop_soon(run: RunFolder, log: Path, rank: int, number: int) -> list[int | None]:
+def stop_soon(warm: Server, run: RunFolder, log: Path, rank: int, number: int) -> list[int | None]:
     """Go on with a run by two processes and send one of them a signal when a step is done."""
     done, began = len(run.steps()), time.monotonic()
-    ranks = start(log, carry_on, str(run.path))
-    while len(run.steps()) <= done and ranks[0].is_alive():
+    ranks = start(warm, log, carry_on, str(run.path))
+    while len(run.steps()) <= done:
         assert time.monotonic() - began < PATIENCE
         time.sleep(0.005)
-    os.kill(ranks[rank].pid, number)
+    ranks[rank].send_signal(number)
     return finish(ranks)
 
 
 @pytest.mark.thorough
 @pytest.mark.slow
-def test_a_killed_process_ends_the_other_and_the_run_goes_on(tiny_sd: Path, tiny_data: Path, tmp_path: Path) -> None:
+def test_a_killed_process_ends_the_other_and_the_run_goes_on(
+    tiny_sd: Path, tiny_data: Path, tmp_path: Path, warm: Server
+) -> None:
     """Ctrl-C, then kill -9 of either; resumed by two and then by one: the weights of a run that was never stopped."""
     changes: dict[str, Any] = {"train": {"max_train_steps": STEPS, "use_ema": True, "checkpointing_steps": 1}}
     tree = make_tree(tiny_sd, tiny_data, **changes)
     run = RunFolder.create(configs.load(tree), tmp_path / "run")
     run.update(effective_batch=4)  # begun by two processes
 
-    assert stop_soon(run, tmp_path, 1, signal.SIGINT) == [130, 130]
+    assert stop_soon(warm, run, tmp_path, 1, signal.SIGINT) == [130, 130]
     assert run.record["status"] == "stopped"
     assert checkpoints.latest(run.path / "checkpoints") == run.path / "checkpoints" / str(len(run.steps()))
 
-    assert stop_soon(run, tmp_path, 1, signal.SIGKILL) == [1, -signal.SIGKILL]
+    assert stop_soon(warm, run, tmp_path, 1, signal.SIGKILL) == [1, -signal.SIGKILL]
     assert "One of the 2 processes of this run is gone" in run.record["failure"]
     assert run.record["processes"] == 2
 
-    assert stop_soon(run, tmp_path, 0, signal.SIGKILL) == [-signal.SIGKILL, 1]
+    assert stop_soon(warm, run, tmp_path, 0, signal.SIGKILL) == [-signal.SIGKILL, 1]
     assert messages(tmp_path)[1] == []
     assert len(run.steps()) < STEPS
 
@@ -222,10 +212,10 @@ def break_in_the_other(tree: dict[str, Any], how: str) -> int:
     ],
 )
 def test_what_goes_wrong_in_one_process_is_said_once(
-    tiny_sd: Path, tiny_data: Path, tmp_path: Path, how: str, told: str
+    tiny_sd: Path, tiny_data: Path, tmp_path: Path, how: str, told: str, warm: Server
 ) -> None:
     tree = make_tree(tiny_sd, tiny_data, train={"max_train_steps": 2})
-    assert finish(start(tmp_path, break_in_the_other, tree, how)) == [2, 2]
+    assert finish(start(warm, tmp_path, break_in_the_other, tree, how)) == [2, 2]
     (message,), others = messages(tmp_path)
     assert message.startswith(told)
     assert others == []
@@ -240,6 +230,7 @@ def run_python(*arguments: str) -> str:
 
 @pytest.mark.thorough
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_python")
 def test_a_command_starts_its_own_processes(tiny_sd: Path, tiny_data: Path) -> None:
     """The plan counts both, and stdout holds one document."""
     plan = run_python(
@@ -250,6 +241,7 @@ def test_a_command_starts_its_own_processes(tiny_sd: Path, tiny_data: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_python")
 def test_accelerate_starts_processes_that_find_one_another(tmp_path: Path) -> None:
     script = tmp_path / "meet.py"
     script.write_text("from brushwork import processes\nworld = processes.join()\nprint(world.exchange(world.rank))\n")

@@ -213,6 +213,7 @@ LONG = ("diffusionclip-style", "lcm", "old-books-lora", "pokemon-full", "sketch-
     "recipe",
     [pytest.param(path, id=path.stem, marks=[pytest.mark.thorough] if path.stem in LONG else []) for path in RECIPES],
 )
+@pytest.mark.usefixtures("shared_cache")
 def test_two_steps_on_the_embedded_model_and_data(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

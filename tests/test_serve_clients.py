@@ -26,6 +26,7 @@ SMALL: dict[str, Any] = {"width": 64, "height": 64, "steps": 3, "seed": 7, "cfg_
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """As users start it; other tests' servers are forked."""
     with serving(tmp_path_factory.mktemp("clients"), "--token", TOKEN) as running:
         yield running
 

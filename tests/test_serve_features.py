@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 
     import httpx
     from served import Server
+    from warm import Server as Warm
 
 QUICK: dict[str, Any] = {"prompt": "a dog", "steps": 3, "seed": 5, "guidance_scale": 4, "width": 32, "height": 32}
 WEB: dict[str, Any] = {"prompt": "a dog", "steps": 3, "seed": 5, "cfg_scale": 4, "width": 32, "height": 32}
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Iterator[Server]:
     from diffusers import DiffusionPipeline, LatentConsistencyModelPipeline, LCMScheduler
 
     root = tmp_path_factory.mktemp("features")
@@ -38,7 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     parts |= {"scheduler": LCMScheduler.from_config(parts["scheduler"].config), "requires_safety_checker": False}
     LatentConsistencyModelPipeline(**parts).save_pretrained(root / "models" / "lcm")
     other_vae(root / "models" / "other")
-    with serving(root, "--models", str(root / "models")) as running:
+    with serving(root, "--models", str(root / "models"), warm=warm) as running:
         yield running
 
 

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from served import Server
+    from warm import Server as Warm
 
 QUICK: dict[str, Any] = {"prompt": "a dog", "steps": 4, "seed": 5}
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("native")) as running:
+def server(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("native"), warm=warm) as running:
         yield running
 
 
@@ -147,7 +148,7 @@ def test_what_only_the_model_knows_is_told_by_the_job(server: Server) -> None:
 
 
 def test_a_worker_that_is_killed_once_is_replaced_and_the_job_finished(server: Server) -> None:
-    job = server.submit(kind="txt2img", **{**QUICK, "steps": 150})["id"]
+    job = server.submit(kind="txt2img", **{**QUICK, "steps": 80})["id"]
     server.wait(job, until=("running",))
     for child in psutil.Process(server.process.pid).children():
         child.kill()
@@ -159,8 +160,8 @@ def test_a_worker_that_is_killed_once_is_replaced_and_the_job_finished(server: S
     )
 
 
-def test_the_queue_is_bounded(tmp_path: Path) -> None:
-    with serving(tmp_path, "--queue", "2") as small, small.client() as client:
+def test_the_queue_is_bounded(tmp_path: Path, warm: Warm) -> None:
+    with serving(tmp_path, "--queue", "2", warm=warm) as small, small.client() as client:
         first = [client.post("/api/v1/jobs", json={"kind": "txt2img", **QUICK, "n": 30}) for _ in range(2)]
         late = client.post("/api/v1/jobs", json={"kind": "txt2img", **QUICK})
         assert [each.status_code for each in first] == [202, 202]
@@ -169,13 +170,13 @@ def test_the_queue_is_bounded(tmp_path: Path) -> None:
         assert "2 jobs wait already" in late.json()["error"]["message"]
 
 
-def test_after_a_kill_the_history_is_there_and_what_ran_is_marked(tmp_path: Path) -> None:
-    with serving(tmp_path) as first:
+def test_after_a_kill_the_history_is_there_and_what_ran_is_marked(tmp_path: Path, warm: Warm) -> None:
+    with serving(tmp_path, warm=warm) as first:
         done = first.draw(kind="txt2img", **QUICK)
         running = first.submit(kind="txt2img", **{**QUICK, "steps": 150, "n": 20})["id"]
         data = picture(first, done["pictures"][0]["id"])
         first.kill()
-    with serving(tmp_path) as second:
+    with serving(tmp_path, warm=warm) as second:
         assert second.job(done["id"])["state"] == "done"
         assert picture(second, done["pictures"][0]["id"]) == data
         ended = second.job(running)

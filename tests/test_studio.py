@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from served import Server
+    from warm import Server as Warm
 
 MASCOT = Path(__file__).parent.parent / "src" / "brushwork" / "assets" / "datasets" / "mascot"
 SHORT = {
@@ -28,8 +29,8 @@ pytestmark = [pytest.mark.slow, needs_browser]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("studio")) as running:
+def server(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("studio"), warm=warm) as running:
         yield running
 
 

@@ -11,6 +11,8 @@ from served import serving
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from warm import Server as Warm
+
 pytestmark = [pytest.mark.slow, pytest.mark.thorough, needs_browser]
 
 FILL = """
@@ -32,8 +34,8 @@ for (const x of [0.2, 0.3, 0.4]) {
 """
 
 
-def test_tokens_a_second_pass_and_a_painted_mask(tmp_path: Path) -> None:
-    with serving(tmp_path) as server, Browser(width=1300) as browser:
+def test_tokens_a_second_pass_and_a_painted_mask(tmp_path: Path, warm: Warm) -> None:
+    with serving(tmp_path, warm=warm) as server, Browser(width=1300) as browser:
         browser.patience = 100.0
         browser.open(f"{server.url}#generate")
         browser.wait("!!document.querySelector('form [name=prompt]')")

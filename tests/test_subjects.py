@@ -25,6 +25,8 @@ from brushwork.runs import RunFolder
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from warm import Server
+
 SETS = {
     "target": ["a dog in <mascot> style", "a cat in <mascot> style", "a fish"],
     "content": ["a dog", "a cat", "a fish"],
@@ -219,9 +221,9 @@ def draw_together(place: str, out: str) -> int:
 
 @pytest.mark.thorough
 @pytest.mark.slow
-def test_two_processes_draw_and_measure_what_one_does(place: Path, tmp_path: Path) -> None:
+def test_two_processes_draw_and_measure_what_one_does(place: Path, tmp_path: Path, warm: Server) -> None:
     assert draw_together(str(place), str(tmp_path / "alone")) == 0
-    assert finish(start(tmp_path, draw_together, str(place), str(tmp_path / "both"))) == [0, 0]
+    assert finish(start(warm, tmp_path, draw_together, str(place), str(tmp_path / "both"))) == [0, 0]
     alone, both = (tmp_path / name for name in ("alone", "both"))
     assert (alone / "metrics.json").read_text() == (both / "metrics.json").read_text()
     drawn = sorted(path.relative_to(alone) for path in alone.rglob("*.png"))

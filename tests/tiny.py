@@ -6,10 +6,15 @@ family = families.load(str(folder))
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from transformers import CLIPTokenizer
 
@@ -32,32 +37,50 @@ def make_tiny_sd(folder: Path, *, prediction_type: str = "epsilon", seed: int = 
 
     ``unet`` overrides settings of the UNet, for bases of another shape.
     """
-    import torch
-    from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-    tokenizer = make_tokenizer()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        pipeline = StableDiffusionPipeline(
-            vae=_vae(),
-            text_encoder=_text_encoder(tokenizer),
-            tokenizer=tokenizer,
-            unet=_unet(**unet),
-            scheduler=DDIMScheduler(
-                beta_start=0.00085,
-                beta_end=0.012,
-                beta_schedule="scaled_linear",
-                prediction_type=prediction_type,
-                clip_sample=False,
-                set_alpha_to_one=False,
-                steps_offset=1,
-            ),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
-    pipeline.save_pretrained(folder, safe_serialization=True)
+    def write(folder: Path) -> None:
+        import torch
+        from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+        tokenizer = make_tokenizer()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            pipeline = StableDiffusionPipeline(
+                vae=_vae(),
+                text_encoder=_text_encoder(tokenizer),
+                tokenizer=tokenizer,
+                unet=_unet(**unet),
+                scheduler=DDIMScheduler(
+                    beta_start=0.00085,
+                    beta_end=0.012,
+                    beta_schedule="scaled_linear",
+                    prediction_type=prediction_type,
+                    clip_sample=False,
+                    set_alpha_to_one=False,
+                    steps_offset=1,
+                ),
+                safety_checker=None,
+                feature_extractor=None,
+                requires_safety_checker=False,
+            )
+        pipeline.save_pretrained(folder, safe_serialization=True)
+
+    return once(("sd", prediction_type, seed, unet), folder, write)
+
+
+def once(key: object, folder: Path, write: Callable[[Path], object]) -> Path:
+    """Write a folder, or copy what was written for the same key before."""
+    master = Path(_masters().name, hashlib.sha256(repr(key).encode()).hexdigest())
+    if not master.exists():
+        write(master)
+    shutil.copytree(master, folder, copy_function=shutil.copyfile, dirs_exist_ok=True)
     return folder
+
+
+@functools.cache
+def _masters() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder for this process."""
+    return tempfile.TemporaryDirectory()
 
 
 def make_tokenizer() -> CLIPTokenizer:

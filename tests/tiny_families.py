@@ -7,34 +7,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tiny import UNET, make_tokenizer
+from tiny import UNET, make_tokenizer, once
+from tiny_encoders import BOTH, SECOND, WIDTH, clip, gemma, qwen3, qwen_tokenizer, shifted_vae, stages, t5, vae
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-WIDTH = 32
-SECOND = 48
-"""Of a second CLIP: by their widths diffusers tells two of them apart in a single file."""
-BOTH = WIDTH + SECOND
-PIXELS = 32
-CHAT = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n"
-    "{% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
-)
-
 
 def make(name: str, folder: Path, *, seed: int = 0, **changes: Any) -> Path:
     """Write a complete pipeline folder; ``changes`` override settings of the denoiser."""
-    import torch
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        pipeline = MAKERS[name](changes)
-        _spread(pipeline)
-    pipeline.save_pretrained(folder, safe_serialization=True)
-    return folder
+    def write(folder: Path) -> None:
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            pipeline = MAKERS[name](changes)
+            _spread(pipeline)
+        pipeline.save_pretrained(folder, safe_serialization=True)
+
+    return once((name, seed, SECOND, changes), folder, write)
 
 
 def kept(root: Path) -> Callable[[str], Path]:
@@ -58,116 +51,6 @@ def _spread(pipeline: Any) -> None:
                     parameter.add_(0.1 * torch.randn(parameter.shape))
 
 
-def _clip(width: int = WIDTH, *, projection: bool) -> Any:
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-
-    tokenizer = make_tokenizer()
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=WIDTH,
-        projection_dim=width,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config).eval()
-
-
-def _t5(width: int) -> tuple[Any, Any]:
-    from transformers import T5Config, T5EncoderModel, T5TokenizerFast
-
-    letters = [chr(code) for code in range(33, 127)]
-    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0), *((each, -3.0) for each in letters)]
-    tokenizer = T5TokenizerFast(vocab=vocabulary, extra_ids=0, model_max_length=512)
-    config = T5Config(
-        vocab_size=len(tokenizer), d_model=width, d_kv=8, d_ff=WIDTH, num_layers=1, num_heads=2, use_cache=False
-    )
-    return T5EncoderModel(config).eval(), tokenizer
-
-
-def _qwen_tokenizer() -> Any:
-    from tokenizers.pre_tokenizers import ByteLevel
-    from transformers import Qwen2TokenizerFast
-
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    words = [*special, *sorted(ByteLevel.alphabet())]
-    tokenizer = Qwen2TokenizerFast(
-        vocab={word: index for index, word in enumerate(words)},
-        merges=[],
-        model_max_length=4096,
-        extra_special_tokens=special[1:],
-    )
-    tokenizer.chat_template = CHAT
-    return tokenizer
-
-
-def _qwen3(layers: int, kind: str) -> tuple[Any, Any]:
-    import transformers
-
-    tokenizer = _qwen_tokenizer()
-    config = transformers.Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=layers,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=8,
-        max_position_embeddings=1024,
-        bos_token_id=0,
-        eos_token_id=0,
-        pad_token_id=0,
-    )
-    return getattr(transformers, kind)(config).eval(), tokenizer
-
-
-def _gemma() -> tuple[Any, Any]:
-    from transformers import Gemma2Config, Gemma2Model, GemmaTokenizerFast
-
-    letters = ["▁", *(chr(code) for code in range(33, 127))]
-    pieces = [f"<0x{code:02X}>" for code in range(256)]
-    words = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *pieces, *letters]
-    tokenizer = GemmaTokenizerFast(
-        vocab={word: index for index, word in enumerate(words)}, merges=[], model_max_length=4096
-    )
-    config = Gemma2Config(
-        vocab_size=len(words),
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=8,
-        max_position_embeddings=4096,
-    )
-    return Gemma2Model(config).eval(), tokenizer
-
-
-def _vae(**settings: Any) -> Any:
-    from diffusers import AutoencoderKL
-
-    return AutoencoderKL(**(_stages() | {"latent_channels": 4} | settings)).eval()
-
-
-def _stages() -> dict[str, Any]:
-    return {
-        "block_out_channels": (4, 8, 8),
-        "down_block_types": ("DownEncoderBlock2D",) * 3,
-        "up_block_types": ("UpDecoderBlock2D",) * 3,
-        "layers_per_block": 1,
-        "norm_num_groups": 4,
-        "sample_size": PIXELS,
-        "mid_block_add_attention": False,
-    }
-
-
-def _shifted_vae() -> Any:
-    return _vae(scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False)
-
-
 def _sdxl(changes: dict[str, Any]) -> Any:
     from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 
@@ -182,9 +65,9 @@ def _sdxl(changes: dict[str, Any]) -> Any:
     }
     return StableDiffusionXLPipeline(
         unet=UNet2DConditionModel(**(settings | changes)).eval(),
-        vae=_vae(scaling_factor=0.13025),
-        text_encoder=_clip(projection=False),
-        text_encoder_2=_clip(SECOND, projection=True),
+        vae=vae(scaling_factor=0.13025),
+        text_encoder=clip(projection=False),
+        text_encoder_2=clip(SECOND, projection=True),
         tokenizer=make_tokenizer(),
         tokenizer_2=make_tokenizer(),
         scheduler=EulerDiscreteScheduler(
@@ -216,13 +99,13 @@ def _sd3(changes: dict[str, Any]) -> Any:
         "qk_norm": "rms_norm",
         "dual_attention_layers": (0,),
     }
-    t5, tokenizer = _t5(BOTH)
+    encoder, tokenizer = t5(BOTH)
     return StableDiffusion3Pipeline(
         transformer=SD3Transformer2DModel(**(settings | changes)).eval(),
-        vae=_shifted_vae(),
-        text_encoder=_clip(projection=True),
-        text_encoder_2=_clip(SECOND, projection=True),
-        text_encoder_3=t5,
+        vae=shifted_vae(),
+        text_encoder=clip(projection=True),
+        text_encoder_2=clip(SECOND, projection=True),
+        text_encoder_3=encoder,
         tokenizer=make_tokenizer(),
         tokenizer_2=make_tokenizer(),
         tokenizer_3=tokenizer,
@@ -244,12 +127,12 @@ def _flux(changes: dict[str, Any]) -> Any:
         "guidance_embeds": True,
         "axes_dims_rope": (2, 2, 4),
     }
-    t5, tokenizer = _t5(WIDTH)
+    encoder, tokenizer = t5(WIDTH)
     return FluxPipeline(
         transformer=FluxTransformer2DModel(**(settings | changes)).eval(),
-        vae=_shifted_vae(),
-        text_encoder=_clip(projection=False),
-        text_encoder_2=t5,
+        vae=shifted_vae(),
+        text_encoder=clip(projection=False),
+        text_encoder_2=encoder,
         tokenizer=make_tokenizer(),
         tokenizer_2=tokenizer,
         scheduler=FlowMatchEulerDiscreteScheduler(
@@ -278,13 +161,13 @@ def _flux2(changes: dict[str, Any]) -> Any:
         "axes_dims_rope": (2, 2, 2, 2),
         "guidance_embeds": False,
     }
-    vae = AutoencoderKLFlux2(**_stages(), latent_channels=4).eval()
-    vae.bn.running_mean.copy_(torch.randn(16))
-    vae.bn.running_var.copy_(torch.rand(16) + 0.5)
-    encoder, tokenizer = _qwen3(27, "Qwen3ForCausalLM")
+    picture = AutoencoderKLFlux2(**stages(), latent_channels=4).eval()
+    picture.bn.running_mean.copy_(torch.randn(16))
+    picture.bn.running_var.copy_(torch.rand(16) + 0.5)
+    encoder, tokenizer = qwen3(27, "Qwen3ForCausalLM")
     return Flux2KleinPipeline(
         transformer=Flux2Transformer2DModel(**(settings | changes)).eval(),
-        vae=vae,
+        vae=picture,
         text_encoder=encoder,
         tokenizer=tokenizer,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
@@ -308,14 +191,14 @@ def _sana(changes: dict[str, Any]) -> Any:
         "sample_size": 8,
         "patch_size": 1,
     }
-    stages = {f"{side}_block_out_channels": (8, 8, 16) for side in ("encoder", "decoder")}
-    stages |= {f"{side}_layers_per_block": (1, 1, 1) for side in ("encoder", "decoder")}
-    stages |= {f"{side}_qkv_multiscales": ((), (), (5,)) for side in ("encoder", "decoder")}
-    stages |= {f"{side}_block_types": ("ResBlock", "ResBlock", "EfficientViTBlock") for side in ("encoder", "decoder")}
-    encoder, tokenizer = _gemma()
+    blocks = {f"{side}_block_out_channels": (8, 8, 16) for side in ("encoder", "decoder")}
+    blocks |= {f"{side}_layers_per_block": (1, 1, 1) for side in ("encoder", "decoder")}
+    blocks |= {f"{side}_qkv_multiscales": ((), (), (5,)) for side in ("encoder", "decoder")}
+    blocks |= {f"{side}_block_types": ("ResBlock", "ResBlock", "EfficientViTBlock") for side in ("encoder", "decoder")}
+    encoder, tokenizer = gemma()
     return SanaPipeline(
         transformer=SanaTransformer2DModel(**(settings | changes)).eval(),
-        vae=AutoencoderDC(latent_channels=4, attention_head_dim=8, scaling_factor=0.41407, **stages).eval(),
+        vae=AutoencoderDC(latent_channels=4, attention_head_dim=8, scaling_factor=0.41407, **blocks).eval(),
         text_encoder=encoder,
         tokenizer=tokenizer,
         scheduler=DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
@@ -340,7 +223,7 @@ def _qwen_image(changes: dict[str, Any]) -> Any:
         "joint_attention_dim": 16,
         "axes_dims_rope": (2, 2, 4),
     }
-    tokenizer = _qwen_tokenizer()
+    tokenizer = qwen_tokenizer()
     config = Qwen2_5_VLConfig(
         text_config={
             "vocab_size": len(tokenizer),
@@ -391,10 +274,10 @@ def _z_image(changes: dict[str, Any]) -> Any:
         "axes_dims": [4, 6, 6],
         "axes_lens": [1024, 128, 128],
     }
-    encoder, tokenizer = _qwen3(2, "Qwen3Model")
+    encoder, tokenizer = qwen3(2, "Qwen3Model")
     return ZImagePipeline(
         transformer=ZImageTransformer2DModel(**(settings | changes)).eval(),
-        vae=_shifted_vae(),
+        vae=shifted_vae(),
         text_encoder=encoder,
         tokenizer=tokenizer,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),

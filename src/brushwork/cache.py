@@ -6,16 +6,19 @@
 
 A key is a hash of everything that the value depends on (the picture's bytes, the crop, the encoder's weights), so an
 edited picture or caption can never meet an old entry. Values are appended to one flat file and found through an SQLite
-index, which is written after the data: a kill leaves unused bytes at worst. Safe for several processes.
+index, which is written after the data: a kill leaves unused bytes at worst. Safe for several processes. Each writing of
+the index waits for the disk, which takes longer than to encode a small picture; whoever puts many does it ``together``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
 import sqlite3
+import time
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +26,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from torch import Tensor
+
+WRITE_EVERY = 1.0
+"""Seconds between writings of the index while many entries are put."""
 
 
 def cache_folder() -> Path:
@@ -67,6 +73,8 @@ class TensorStore:
         self._connection: sqlite3.Connection | None = None
         self._owner = 0
         self._file = -1
+        self._pending: dict[str, str] = {}
+        self._written: float | None = None
         with self._open() as connection:
             connection.execute("CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, layout TEXT NOT NULL)")
 
@@ -85,7 +93,18 @@ class TensorStore:
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Return those of the keys that are not stored, each once, in order."""
         find = "SELECT 1 FROM entries WHERE key = ?"
-        return [key for key in dict.fromkeys(keys) if self._open().execute(find, (key,)).fetchone() is None]
+        others = (key for key in dict.fromkeys(keys) if key not in self._pending)
+        return [key for key in others if self._open().execute(find, (key,)).fetchone() is None]
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Write the index once in a second and at the end; until then only this store finds the entries."""
+        self._written = time.monotonic()
+        try:
+            yield
+        finally:
+            self._written = None
+            self._write()
 
     def put(self, key: str, tensors: Mapping[str, Tensor]) -> None:
         """Store tensors under a key; an existing entry stays."""
@@ -98,9 +117,21 @@ class TensorStore:
                 layout[name] = [offset, list(array.shape), str(array.dtype)]
                 file.write(array.tobytes())
                 offset += array.nbytes
-            file.flush()
+        self._pending[key] = json.dumps(layout)
+        if self._written is None or time.monotonic() - self._written > WRITE_EVERY:
+            self._write()
+
+    def _write(self) -> None:
+        """Write into the index what was put since the last time."""
+        if not self._pending:
+            return
+        with self._data.open("rb") as file:
+            os.fsync(file.fileno())  # so that no entry leads to what a power cut took
         with self._open() as connection:
-            connection.execute("INSERT OR IGNORE INTO entries VALUES (?, ?)", (key, json.dumps(layout)))
+            connection.executemany("INSERT OR IGNORE INTO entries VALUES (?, ?)", self._pending.items())
+        self._pending.clear()
+        if self._written is not None:
+            self._written = time.monotonic()
 
     def get(self, key: str) -> dict[str, Tensor]:
         """Return the tensors stored under a key (copies).
@@ -111,10 +142,9 @@ class TensorStore:
         import torch
 
         row = self._open().execute("SELECT layout FROM entries WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            raise KeyError(key)
+        layout = row[0] if row else self._pending[key]
         tensors = {}
-        for name, (offset, shape, dtype) in json.loads(row[0]).items():
+        for name, (offset, shape, dtype) in json.loads(layout).items():
             count = int(np.prod(shape)) * np.dtype(dtype).itemsize
             raw = bytearray(os.pread(self._file, count, offset))
             tensors[name] = torch.from_numpy(np.frombuffer(raw, dtype).reshape(shape))

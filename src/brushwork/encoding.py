@@ -346,7 +346,7 @@ class Encoder:
         if total == AT_ONCE:  # so many that they are counted and not remembered
             total = sum(1 for _ in missing())
         count = 0
-        with bar(what, total) as advance:
+        with bar(what, total) as advance, store.together():
             for key, each in missing():
                 put(key, each)
                 count += 1

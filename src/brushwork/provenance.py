@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import platform
 import subprocess
@@ -12,7 +13,13 @@ PACKAGES = ("brushwork", "torch", "diffusers", "transformers", "peft", "accelera
 
 def versions() -> dict[str, str]:
     """Return the versions of everything that numbers may depend on."""
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+
+
+@functools.cache
+def _version(name: str) -> str:
+    """Return a package's version, read once: every picture is told it."""
+    return importlib.metadata.version(name)
 
 
 def git() -> dict[str, Any] | None:

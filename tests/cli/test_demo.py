@@ -36,6 +36,7 @@ def test_the_demo_draws_held_out_things_and_unrelated_ones() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("shared_cache")
 def test_the_demo_ends_at_the_path_of_its_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

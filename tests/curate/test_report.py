@@ -97,17 +97,17 @@ def test_what_cannot_be_opened_or_listed_is_told_as_well(tmp_path: Path, monkeyp
 
 
 @pytest.mark.slow
-def test_ten_thousand_files_are_told(tmp_path: Path) -> None:
+def test_thousands_of_files_are_told(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     photograph(0, (16, 12)).save(folder / "00000.png")
     data = (folder / "00000.png").read_bytes()
-    for number in range(1, 10_000):
+    for number in range(1, 2_000):
         (folder / f"{number:05}.png").write_bytes(data if number % 100 else b"")
     told = examined(folder, resolution=64)
-    assert told.summary["files"] == {"pictures": 10_000}
-    assert told.summary["readable"] == 10_000 - 99
-    assert len(told.repeats.exact) == 10_000 - 99 - 1
+    assert told.summary["files"] == {"pictures": 2_000}
+    assert told.summary["readable"] == 2_000 - 19
+    assert len(told.repeats.exact) == 2_000 - 19 - 1
     assert kinds(told)["uncaptioned"] == kinds(told)["exact duplicate"] == "error"
 
 

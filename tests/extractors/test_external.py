@@ -115,7 +115,7 @@ def test_features_of_different_lengths_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_program_that_is_silent_too_long_is_ended(tmp_path: Path) -> None:
-    mine = program(tmp_path, HELLO, "time.sleep(60)", seconds=5.0)
+    mine = program(tmp_path, HELLO, "time.sleep(600)", seconds=120.0)
     mine.seconds = 0.2
     with pytest.raises(RunFailed, match=r"no answer for 0\.2 seconds.*validation\.extractor_seconds"):
         mine.encode_pairs(shown(1), ["a dog"])

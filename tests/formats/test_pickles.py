@@ -173,7 +173,7 @@ def patched(path: Path, old: bytes, new: bytes) -> Path:
         (lambda path: hostile.in_zip(b"\x80\x05\x97.", path), "NEXT_BUFFER, which no checkpoint has"),
         (lambda path: hostile.in_zip(b"\x80\x02N.", path, more={"archive/constants.pkl": b"x"}), "TorchScript"),
         (lambda path: hostile.in_zip(b"\x80\x02N.", path, more={"other/data.pkl": b"x"}), "2 data.pkl"),
-        (lambda path: hostile.in_zip(b"\x80\x02" + b"(" * 100_000 + b"t" * 100_000 + b".", path), "no tensor in it"),
+        (lambda path: hostile.in_zip(b"\x80\x02" + b"(" * 20_000 + b"t" * 20_000 + b".", path), "no tensor in it"),
     ],
 )
 def test_what_is_damaged_or_a_bomb_is_refused(make: Any, message: str, tmp_path: Path) -> None:

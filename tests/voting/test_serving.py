@@ -27,7 +27,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 def ask(server: Server, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
     port = int(server.server_address[1])
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     data = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
     given = {"Content-Type": "application/json"} if data is not None else {}
     connection.request(
