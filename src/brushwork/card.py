@@ -136,7 +136,9 @@ def _needs(run: RunFolder) -> str:
             f"- Forecast from the model's own shapes: {wording.size(said['peak_bytes'])} at most, while "
             f"{said['peak_phase']}."
         )
-        lines += [f"  - {name}: {wording.size(sum(parts.values()))}{_parts(parts)}" for name, parts in said["phases"].items()]
+        lines += [
+            f"  - {name}: {wording.size(sum(parts.values()))}{_parts(parts)}" for name, parts in said["phases"].items()
+        ]
         disk = [f"{name} {wording.size(count)}" for name, count in said["disk"].items() if count]
         lines.append(f"- Disk: {', '.join(disk)}.")
     made = (record.get("artefact") or {}).get("bytes")

@@ -143,7 +143,8 @@ def write(path: Path, word: str, rows: Mapping[str, Tensor], *, alone: bool) -> 
 
     plain = {part: values.detach().cpu().contiguous() for part, values in rows.items()}
     if alone:
-        save_file({word: values for values in plain.values()}, path, metadata={"format": "pt"})
+        (values,) = plain.values()
+        save_file({word: values}, path, metadata={"format": "pt"})
         return
     tensors = {key: plain[part] for key, part in KEYS.items() if part in plain}
     save_file(tensors, path, metadata={"format": "pt", HEADER: word})

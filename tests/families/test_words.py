@@ -14,8 +14,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from brushwork import config as configs
 from brushwork import card, embeddings, exports, families, generate, models
+from brushwork import config as configs
 from brushwork.errors import ModelError
 from brushwork.exports import hub
 from brushwork.exports.orders import Order
@@ -121,7 +121,7 @@ def test_the_model_card_loads_the_word_for_both_encoders(
         monkeypatch.chdir(run.path)
     else:
         text = (bytes(hub.pack(run, "me/word").files["README.md"])).decode()  # type: ignore[arg-type]
-        monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repo, name: str(run.weights / name))
+        monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda _, name: str(run.weights / name))
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     lines, _, _ = code.partition("image = ")
     held: dict[str, Any] = {}

@@ -78,7 +78,9 @@ class TextualInversion:
             raise ConfigError(message)
         parts = embeddings.readers(family)
         if not parts:
-            message = f"method: {self.config.type} learns a word for CLIP's text encoders; this base has none. Use lora."
+            message = (
+                f"method: {self.config.type} learns a word for CLIP's text encoders; this base has none. Use lora."
+            )
             raise ConfigError(message)
         starts = {part: self._start(family.text_encoders[part], family.tokenizers[part]) for part in parts}
         self._rows = {part: embeddings.extend(family, part, self.token, start) for part, start in starts.items()}
