@@ -103,7 +103,7 @@ CASES = [
     Case("sdxl 112M", 64, "full", 1, EMA, ADAFACTOR),
     Case("flux 70M", 64, "full", 1, CHECKPOINTING),
     Case("sd 54M", 256, "lora", 2, BF16),
-    Case("sd3 97M", 128, "lora", 2, BF16 | CHECKPOINTING),
+    Case("sd3 97M", 128, "lora", 1, BF16 | CHECKPOINTING),
     Case("sdxl 112M", 128, "dreambooth-lora", 2, CHECKPOINTING),
     Case("flux 70M", 64, "full", 1, {"fused_backward": True}, ADAFACTOR | {"max_grad_norm": None}),
     Case("sd 215M", 128, "lora", 2),

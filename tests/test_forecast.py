@@ -253,18 +253,26 @@ def test_a_base_of_a_known_shape_is_forecast_without_its_weights(capsys: pytest.
     assert "Did you mean sd1.5?" in capsys.readouterr().err
 
 
-def test_a_recipe_for_a_known_base_is_forecast(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recipe_for_a_known_base_is_forecast(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import json
 
     from brushwork.cli import run
+    from brushwork.forecast import known
 
+    shape = known.shape("sd1.5")
+    shape["parts"]["unet"]["config"] |= {"block_out_channels": [32, 32, 64, 64], "layers_per_block": 1}
+    shape["parts"]["vae"]["config"] |= {"block_out_channels": [32, 32, 32, 32]}
+    (tmp_path / "narrow.json").write_text(json.dumps(shape), "utf-8")
+    monkeypatch.setattr(known, "SHAPES", tmp_path)
     recipe = tmp_path / "mine.yaml"
     text = "base: stable-diffusion-v1-5/stable-diffusion-v1-5\nmethod: {type: lora, rank: 2}\n"
     text += "data: {path: photos, resolution: 64}\ntrain: {train_batch_size: 1, mixed_precision: bf16}\n"
     recipe.write_text(text, "utf-8")
     assert run(["forecast", str(recipe), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["phases"]["training"]["unet"] == 2 * 859_520_964
+    assert "text_encoder" in said["phases"]["encoding"].keys() - said["phases"]["training"].keys()
     assert said["disk"]["each checkpoint"] == 3 * said["disk"]["what is made"]
     assert run(["forecast", str(recipe), "--resolution", "64"]) == 2
     assert "a recipe says its method and resolution itself" in capsys.readouterr().err
