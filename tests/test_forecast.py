@@ -109,6 +109,15 @@ def test_the_parts_are_those_of_the_run(tiny_sd: Path, data: Path) -> None:
     assert said.peak.total == max(phase.total for phase in said.phases)
 
 
+def test_what_is_there_already_is_not_counted_twice(tiny_sd: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = trainer(tiny_sd, data, "full", train={"use_ema": True})
+    count = sum(each.numel() for each in made.family.denoiser.parameters())
+    monkeypatch.setattr("brushwork.memory.used", lambda _: 1_000_000_000)
+    parts = {phase.name: phase.parts for phase in forecast.of(made).phases}["training"]
+    weights = sum(estimate.standing(made).values())
+    assert parts["python and libraries"] == 1_000_000_000 - weights - 2 * 4 * count  # the average, the base's copy
+
+
 def test_the_disk_of_a_run_is_as_said(
     tiny_sd: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

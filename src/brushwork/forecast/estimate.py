@@ -163,8 +163,10 @@ def available(device: str) -> int:
 
 def _phases(trainer: Trainer, batch: int, *, checkpointing: bool) -> tuple[tuple[Phase, ...], str]:
     """Return what lies in memory while encoding, training and drawing."""
-    weights, config = standing(trainer), trainer.config.train
-    process = max(0, memory.used(trainer.device) - sum(weights.values())) if trainer.device == "cpu" else 0
+    weights, held, config = standing(trainer), kept(trainer), trainer.config.train
+    # What else is known to be there by now: the average and the base's copy are made before the first step.
+    there = sum(weights.values()) + held["average"] + held["the base's copy"]
+    process = max(0, memory.used(trainer.device) - there) if trainer.device == "cpu" else 0
     before = {"python and libraries": process, **weights}
     try:
         encoding, step, drawing, unknown = encode_peak(trainer), 0, 0, "activations, for the base is quantised"
@@ -175,7 +177,6 @@ def _phases(trainer: Trainer, batch: int, *, checkpointing: bool) -> tuple[tuple
         reason = f"activations, for this base's denoiser decides by numbers what it computes ({type(error).__name__})"
         encoding, step, drawing = 0, 0, 0
         unknown = reason
-    held = kept(trainer)
     gradients, activations = split(trainer, step)
     during = {**before, **held, "gradients": gradients, "activations": activations}
     if trainer.device == "cpu":
