@@ -310,7 +310,9 @@ def test_the_model_card_says_what_was_forecast_and_what_it_took(tiny_sd: Path, d
     assert "- What it made is 4.0 MB." in text
 
 
-def test_large_blocks_are_given_back_for_large_denoisers_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_blocks_are_given_back_for_large_denoisers_and_with_checkpointing_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from brushwork import execution, memory
     from brushwork.settings import TrainConfig
 
@@ -321,4 +323,10 @@ def test_large_blocks_are_given_back_for_large_denoisers_only(monkeypatch: pytes
     monkeypatch.setattr(execution, "LARGE", 64 * 64)
     execution.arrange(torch.nn.Linear(64, 64), TrainConfig())
     assert asked == ["yes"]
+    monkeypatch.setattr(execution, "LARGE", 64 * 64 + 65)
+    monkeypatch.setattr(execution, "checkpoint", lambda *_: None)
+    execution.arrange(torch.nn.Linear(64, 64), TrainConfig())
+    assert asked == ["yes"]
+    execution.arrange(torch.nn.Linear(64, 64), TrainConfig(gradient_checkpointing=True))
+    assert asked == ["yes", "yes"]
     assert estimate.workspace(1_000_000_000, mapped=True) < estimate.workspace(1_000_000_000, mapped=False)

@@ -31,13 +31,15 @@ def arrange(denoiser: nn.Module, settings: TrainConfig) -> None:
         _channels_last(denoiser)
     if settings.compile:
         _compile(denoiser)
-    if _on_cpu_and_large(denoiser):
+    if _short_of_memory(denoiser, settings):
         memory.give_back_large_blocks()
 
 
-def _on_cpu_and_large(denoiser: nn.Module) -> bool:
+def _short_of_memory(denoiser: nn.Module, settings: TrainConfig) -> bool:
+    """Return whether, on a CPU, memory counts more than time: the base is large, or checkpointing was asked for."""
     every = list(denoiser.parameters())
-    return every[0].device.type == "cpu" and sum(each.numel() for each in every) >= LARGE
+    large = sum(each.numel() for each in every) >= LARGE
+    return every[0].device.type == "cpu" and (large or settings.gradient_checkpointing)
 
 
 def quantized(family: Family, method: Method, settings: TrainConfig, device: str) -> Family:
