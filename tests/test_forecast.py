@@ -109,6 +109,15 @@ def test_the_parts_are_those_of_the_run(tiny_sd: Path, data: Path) -> None:
     assert said.peak.total == max(phase.total for phase in said.phases)
 
 
+def test_what_is_there_already_is_not_counted_twice(tiny_sd: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = trainer(tiny_sd, data, "full", train={"use_ema": True})
+    count = sum(each.numel() for each in made.family.denoiser.parameters())
+    monkeypatch.setattr("brushwork.memory.used", lambda _: 1_000_000_000)
+    parts = {phase.name: phase.parts for phase in forecast.of(made).phases}["training"]
+    weights = sum(estimate.standing(made).values())
+    assert parts["python and libraries"] == 1_000_000_000 - weights - 2 * 4 * count  # the average, the base's copy
+
+
 def test_the_disk_of_a_run_is_as_said(
     tiny_sd: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,12 +178,36 @@ def test_calibrate_belongs_to_a_dry_run(capsys: pytest.CaptureFixture[str]) -> N
         ({"train_batch_size": 4}, "train.train_batch_size=2 train.gradient_accumulation_steps=2"),
         ({"train_batch_size": 1}, "train.gradient_checkpointing=true"),
         ({"train_batch_size": 1, "gradient_checkpointing": True}, "train.mixed_precision=bf16"),
+        (
+            {"train_batch_size": 1, "gradient_checkpointing": True, "mixed_precision": "bf16"},
+            "train.base_quantization=fp8",
+        ),
     ],
 )
 def test_running_out_of_memory_names_the_next_cheaper_setting(settings: dict[str, Any], expected: str) -> None:
     asked = config.load(method="lora", data="engravings", train=settings)
     with pytest.raises(RunFailed, match=f"Try {expected}"), forecast.explaining_out_of_memory(asked):
         raise torch.OutOfMemoryError(SAID)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "expected"),
+    [
+        ("lora", {}, "train.mixed_precision=bf16"),
+        ("lora", {"mixed_precision": "bf16"}, "train.blocks_to_swap=10 train.gradient_checkpointing=true"),
+        ("full", {}, "data.resolution=32"),
+    ],
+)
+def test_so_does_a_base_that_does_not_even_load(
+    method: str, settings: dict[str, Any], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError(SAID)
+
+    monkeypatch.setattr("brushwork.families.load", full)
+    asked = config.load(method=method, base="mini", data={"path": "engravings", "resolution": 64}, train=settings)
+    with pytest.raises(RunFailed, match=f"Try {expected}"):
+        api.train(asked, out=tmp_path / "run")
 
 
 def test_the_rest_of_a_run_is_told_after_three_steps(capsys: pytest.CaptureFixture[str]) -> None:
@@ -186,7 +219,14 @@ def test_the_rest_of_a_run_is_told_after_three_steps(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err.strip() == "2 s a step: about 3 min 14 s to go, samples and checkpoints apart"
 
 
-PUBLISHED = {"sd1.5": 0.86e9, "sdxl": 2.57e9, "sd3-medium": 2.03e9, "flux.1-dev": 11.9e9}
+PUBLISHED = {
+    "sd1.5": 0.86e9,
+    "sdxl": 2.57e9,
+    "sd3-medium": 2.03e9,
+    "sd3.5-medium": 2.24e9,  # its card counts 0.23e9 fixed places too
+    "flux.1-dev": 11.9e9,
+    "flux.2-klein-base-4b": 3.88e9,
+}
 """Of the denoiser, as the models' cards and papers round it."""
 
 
@@ -220,3 +260,73 @@ def test_a_base_of_a_known_shape_is_forecast_without_its_weights(capsys: pytest.
     assert 0.1e9 < training["activations"] < 1e9
     assert run(["forecast", "sd15"]) == 2
     assert "Did you mean sd1.5?" in capsys.readouterr().err
+
+
+def test_a_recipe_for_a_known_base_is_forecast(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import json
+
+    from brushwork.cli import run
+    from brushwork.forecast import known
+
+    shape = known.shape("sd1.5")
+    shape["parts"]["unet"]["config"] |= {"block_out_channels": [32, 32, 64, 64], "layers_per_block": 1}
+    shape["parts"]["vae"]["config"] |= {"block_out_channels": [32, 32, 32, 32]}
+    (tmp_path / "narrow.json").write_text(json.dumps(shape), "utf-8")
+    monkeypatch.setattr(known, "SHAPES", tmp_path)
+    recipe = tmp_path / "mine.yaml"
+    text = "base: stable-diffusion-v1-5/stable-diffusion-v1-5\nmethod: {type: lora, rank: 2}\n"
+    text += "data: {path: photos, resolution: 64}\ntrain: {train_batch_size: 1, mixed_precision: bf16}\n"
+    recipe.write_text(text, "utf-8")
+    assert run(["forecast", str(recipe), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert "text_encoder" in said["phases"]["encoding"].keys() - said["phases"]["training"].keys()
+    assert said["disk"]["each checkpoint"] == 3 * said["disk"]["what is made"]
+    assert run(["forecast", str(recipe), "--resolution", "64"]) == 2
+    assert "a recipe says its method and resolution itself" in capsys.readouterr().err
+    recipe.write_text(text.replace("stable-diffusion-v1-5/stable-diffusion-v1-5", "mini"), "utf-8")
+    assert run(["forecast", str(recipe)]) == 2
+    assert "no shapes of its base 'mini' are known" in capsys.readouterr().err
+
+
+def test_the_model_card_says_what_was_forecast_and_what_it_took(tiny_sd: Path, data: Path, tmp_path: Path) -> None:
+    from brushwork import card, wording
+    from brushwork.runs import RunFolder
+
+    made = trainer(tiny_sd, data)
+    said = forecast.of(made).to_json()
+    run = RunFolder.create(made.config, tmp_path / "run")
+    run.weights.mkdir()
+    told = {"count": 4, "held_out": 0, "fingerprint": "x"}
+    run.update(total_steps=3, data=told, base={"hash": "y"}, seed=0, forecast=said, peak_memory_bytes=1_500_000_000)
+    run.update(seconds={"train": 75.0}, device={"type": "cuda"}, artefact={"bytes": 4_000_000})
+    text = card.text(run)
+    assert "- Training took 1.5 GB of memory at its peak and 1 min 15 s on cuda." in text
+    assert f"{wording.size(said['peak_bytes'])} at most, while {said['peak_phase']}." in text
+    for name, parts in said["phases"].items():
+        assert f"  - {name}: {wording.size(sum(parts.values()))} (" in text
+    assert f"- Disk: cached latents {wording.size(said['disk']['cached latents'])}" in text
+    assert "- What it made is 4.0 MB." in text
+
+
+def test_large_blocks_are_given_back_for_large_denoisers_and_with_checkpointing_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from brushwork import execution, memory
+    from brushwork.settings import TrainConfig
+
+    asked: list[str] = []
+    monkeypatch.setattr(memory, "give_back_large_blocks", lambda: asked.append("yes"))
+    execution.arrange(torch.nn.Linear(64, 64), TrainConfig())
+    assert asked == []
+    monkeypatch.setattr(execution, "LARGE", 64 * 64)
+    execution.arrange(torch.nn.Linear(64, 64), TrainConfig())
+    assert asked == ["yes"]
+    monkeypatch.setattr(execution, "LARGE", 64 * 64 + 65)
+    monkeypatch.setattr(execution, "checkpoint", lambda *_: None)
+    execution.arrange(torch.nn.Linear(64, 64), TrainConfig())
+    assert asked == ["yes"]
+    execution.arrange(torch.nn.Linear(64, 64), TrainConfig(gradient_checkpointing=True))
+    assert asked == ["yes", "yes"]
+    assert estimate.workspace(1_000_000_000, mapped=True) < estimate.workspace(1_000_000_000, mapped=False)

@@ -193,7 +193,8 @@ def _carry_out(config: Config, folder: Callable[[Config], RunFolder], *, evaluat
         config = _with_prompts(config)
         warnings = measuring.check(config) if evaluate and world.is_main else []
         note(f"loading {config.base}")
-        trainer = prepare(config)
+        with forecast.explaining_out_of_memory(config, beginning=True):
+            trainer = prepare(config)
         trainer.warnings += warnings
         for choice in trainer.chosen:
             note(f"  {choice.reason}")

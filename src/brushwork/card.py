@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from brushwork import peft_files, samplers, wording
+from brushwork import embeddings, peft_files, samplers, wording
 from brushwork.runs import replacing
 
 if TYPE_CHECKING:
@@ -16,6 +16,9 @@ LOADERS = {
     "pytorch_lora_weights.safetensors": "load_lora_weights",
 }
 """What is laid on the base, and how diffusers does it; without either the run made a whole model."""
+
+WORTH_SAYING = 0.02
+"""Of a phase's memory."""
 
 PEFT = f"""
 import json
@@ -63,6 +66,8 @@ def text(run: RunFolder) -> str:
         f"The licence of the base model `{config.base}` and the rights to the pictures apply to this model too.",
         "## Use",
         _usage(run),
+        "## What it needs",
+        _needs(run),
         "## What was measured",
         _metrics(run),
         "## Reproduce",
@@ -84,7 +89,7 @@ def _usage(run: RunFolder) -> str:
     prompt = (run.config.validation.prompts or ("...",))[0]
     base = run.config.base
     files = [name for name in LOADERS if (run.weights / name).is_file()]
-    lines = [f'pipeline.{LOADERS[name]}("weights", weight_name="{name}")' for name in files]
+    lines = [line for name in files for line in _loading(run, name)]
     load = "\n".join([f'pipeline = DiffusionPipeline.from_pretrained("{base if files else "weights"}")', *lines])
     note = (
         "\n(`mini` is embedded in brushwork: its folder is `brushwork/assets/mini`.)"
@@ -100,6 +105,53 @@ def _usage(run: RunFolder) -> str:
         f"```python\nfrom diffusers import DiffusionPipeline\n\n{load}{scheduler}\n"
         f'image = pipeline("{prompt}"{asked}).images[0]\n```{note}'
     )
+
+
+def _loading(run: RunFolder, name: str) -> list[str]:
+    """Return the lines that lay a file on the pipeline; a word of several text encoders is loaded for each."""
+    keys = embeddings.keys(run.weights / name) if name == embeddings.WEIGHT_NAME else []
+    if not keys:
+        return [f'pipeline.{LOADERS[name]}("weights", weight_name="{name}")']
+    word = getattr(run.config.method, "token", "")
+    lines = ["from safetensors.torch import load_file\n", f'rows = load_file("weights/{name}")']
+    for key in keys:
+        part = embeddings.KEYS[key]
+        there = f"text_encoder=pipeline.{part}, tokenizer=pipeline.{part.replace('text_encoder', 'tokenizer')}"
+        lines.append(f'pipeline.load_textual_inversion(\n    rows["{key}"], token="{word}", {there}\n)')
+    return lines
+
+
+def _needs(run: RunFolder) -> str:
+    """Say what training took and was forecast to take, and what drawing needs."""
+    record = run.record
+    seconds, peak = record.get("seconds", {}).get("train"), record.get("peak_memory_bytes")
+    device = record.get("device") or {}
+    kind = device.get("type", "") if isinstance(device, dict) else str(device)
+    took = [wording.size(peak) + " of memory at its peak"] if peak else []
+    took += [wording.duration(seconds)] if seconds else []
+    lines = [f"- Training took {' and '.join(took)} on {kind or 'this machine'}."] if took else []
+    said = record.get("forecast")
+    if said:
+        lines.append(
+            f"- Forecast from the model's own shapes: {wording.size(said['peak_bytes'])} at most, while "
+            f"{said['peak_phase']}."
+        )
+        lines += [
+            f"  - {name}: {wording.size(sum(parts.values()))}{_parts(parts)}" for name, parts in said["phases"].items()
+        ]
+        disk = [f"{name} {wording.size(count)}" for name, count in said["disk"].items() if count]
+        lines.append(f"- Disk: {', '.join(disk)}.")
+    made = (record.get("artefact") or {}).get("bytes")
+    if made:
+        lines.append(f"- What it made is {wording.size(made)}.")
+    return "\n".join(lines) or "Nothing was recorded."
+
+
+def _parts(parts: dict[str, int]) -> str:
+    """Name the parts of a phase that count, the largest first."""
+    whole = sum(parts.values())
+    large = sorted((each for each in parts.items() if each[1] > whole * WORTH_SAYING), key=lambda each: -each[1])
+    return f" ({', '.join(f'{name} {wording.size(count)}' for name, count in large)})" if large else ""
 
 
 def _schedule(run: RunFolder) -> str:

@@ -16,6 +16,7 @@ from brushwork.adapters import Adapter, weights_hash
 from brushwork.errors import ModelError, listing
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
 WEIGHT_NAME = "learned_embeds.safetensors"
 UNNAMED = ("emb_params", "*")
 """Keys that kohya's and A1111's files have instead of the word; the file's name is the word then."""
-PAIR = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}
-"""The keys of a word for both text encoders of Stable Diffusion XL; the file's name is the word."""
+KEYS = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}
+"""The keys of a word where a base has several text encoders, one for each that is CLIP's (both of Stable Diffusion XL,
+the first of FLUX.1). The file's name is the word, unless its header says it (``HEADER``)."""
+HEADER = "token"
+CLIP = "clip_text"
+"""How the type of a text encoder begins that reads words: T5 and language models spell them out."""
 
 
 def tokens(word: str, vectors: int) -> list[str]:
@@ -48,6 +53,12 @@ def expand(text: str, tokenizer: Any) -> str:
                 vectors += 1
             text = text.replace(word, " ".join(tokens(word, vectors)))
     return text
+
+
+def readers(family: Family) -> list[str]:
+    """Return the text encoders that learn and read words of one's own."""
+    encoders: dict[str, Any] = family.text_encoders
+    return [name for name, each in encoders.items() if str(each.config.model_type).startswith(CLIP)]
 
 
 def extend(family: Family, part: str, word: str, values: Tensor) -> nn.Parameter:
@@ -104,32 +115,55 @@ def _extended(table: nn.Module, rows: nn.Parameter, first: int) -> nn.Module:
 
 
 def recognises(path: Path) -> bool:
-    """Return whether a file holds a single tensor of rows, or one for each of two text encoders: a word."""
+    """Return whether a file holds a single tensor of rows, or one for each of several text encoders: a word."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            keys = list(file.keys())
-            if set(keys) == set(PAIR):
+            held = list(file.keys())
+            if held and set(held) <= set(KEYS):
                 return True
-            return len(keys) == 1 and "lora" not in keys[0] and len(file.get_slice(keys[0]).get_shape()) in (1, 2)
+            return len(held) == 1 and "lora" not in held[0] and len(file.get_slice(held[0]).get_shape()) in (1, 2)
     except (SafetensorError, OSError):
         return False
 
 
+def keys(path: Path) -> list[str]:
+    """Return the text encoders that a word's file names, as ``KEYS`` has them; none where it is the word's only one."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        held = set(file.keys())
+    return [key for key in KEYS if key in held]
+
+
+def write(path: Path, word: str, rows: Mapping[str, Tensor], *, alone: bool) -> None:
+    """Write a word's rows (n, width), by text encoder; ``alone``: the base has no other, and the word is the key."""
+    from safetensors.torch import save_file
+
+    plain = {part: values.detach().cpu().contiguous() for part, values in rows.items()}
+    if alone:
+        (values,) = plain.values()
+        save_file({word: values}, path, metadata={"format": "pt"})
+        return
+    tensors = {key: plain[part] for key, part in KEYS.items() if part in plain}
+    save_file(tensors, path, metadata={"format": "pt", HEADER: word})
+
+
 def read(path: Path) -> tuple[str, dict[str, Tensor]]:
-    """Return the word and its rows (n, width), by text encoder where the file has two, else by "".
+    """Return the word and its rows (n, width), by text encoder where the file names them, else by "".
 
-    Read are diffusers' file, kohya's ``emb_params``, ``clip_l`` with ``clip_g``, A1111's, and a bare tensor.
+    Read are diffusers' file, kohya's ``emb_params``, ``clip_l`` and ``clip_g``, A1111's, and a bare tensor.
     """
-    from safetensors.torch import load_file
+    from safetensors import safe_open
 
-    held = {
-        key: values if values.ndim == 2 else values[None]  # noqa: PLR2004  (a single row may lack its axis)
-        for key, values in load_file(path).items()
-    }
-    if set(held) == set(PAIR):
-        return path.stem, {PAIR[key]: values for key, values in held.items()}
+    with safe_open(path, framework="pt") as file:
+        said = (file.metadata() or {}).get(HEADER)
+        every = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (it is no mapping)
+    # A single row may lack its axis.
+    held = {key: values if values.ndim == 2 else values[None] for key, values in every.items()}  # noqa: PLR2004
+    if set(held) <= set(KEYS):
+        return said or path.stem, {KEYS[key]: values for key, values in held.items()}
     ((key, values),) = held.items()
     word = path.stem if key in UNNAMED or key.startswith("string_to_param") else key
     return word, {"": values}
@@ -145,13 +179,21 @@ def attach(family: Family, path: Path, name: str, weight: float = 1.0) -> Adapte
         message = f"adapter: {name!r} is an embedding, which has no weight. Leave the {weight:g} out."
         raise ModelError(message)
     word, rows = read(path)
-    encoders = list(family.text_encoders)
-    if "" in rows and len(encoders) == 1:
-        rows = {encoders[0]: rows[""]}
-    if set(rows) != set(encoders):
-        here = 1 if "" in rows else len(rows)
-        message = f"adapter: {name!r} has rows for {here} text encoder(s); this base has {len(encoders)}."
+    wanted = readers(family)
+    if "" in rows and len(wanted) == len(family.text_encoders) == 1:
+        rows = {wanted[0]: rows[""]}
+    if set(rows) != set(wanted):
+        message = (
+            f"adapter: {name!r} has rows for {len(rows)} text encoder(s); this base has {len(wanted)} that read"
+            f"{'s' * (len(wanted) == 1)} words{_named(wanted)}."
+        )
         raise ModelError(message)
     for part, values in rows.items():
         extend(family, part, word, values).requires_grad_(False)  # noqa: FBT003  (torch's own)
     return Adapter(word, path, weight, len(rows), weights_hash(path), kind="embedding")
+
+
+def _named(parts: list[str]) -> str:
+    """Return the keys that a file for these text encoders has, where it has any."""
+    named = [key for key, part in KEYS.items() if part in parts]
+    return f" (keys {listing(named)})" if named and len(parts) > 1 else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from brushwork import memory
 from brushwork.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from brushwork.settings import TrainConfig
     from brushwork.values import Family, Method
 
+LARGE = 60_000_000
+"""Parameters from which on, on a CPU, holes in the heap cost more than mapping blocks of memory anew."""
 FLAG = "gradient_checkpointing"
 """Diffusers' blocks look at this attribute of theirs."""
 
@@ -28,6 +31,15 @@ def arrange(denoiser: nn.Module, settings: TrainConfig) -> None:
         _channels_last(denoiser)
     if settings.compile:
         _compile(denoiser)
+    if _short_of_memory(denoiser, settings):
+        memory.give_back_large_blocks()
+
+
+def _short_of_memory(denoiser: nn.Module, settings: TrainConfig) -> bool:
+    """Return whether, on a CPU, memory counts more than time: the base is large, or checkpointing was asked for."""
+    every = list(denoiser.parameters())
+    large = sum(each.numel() for each in every) >= LARGE
+    return every[0].device.type == "cpu" and (large or settings.gradient_checkpointing)
 
 
 def quantized(family: Family, method: Method, settings: TrainConfig, device: str) -> Family:

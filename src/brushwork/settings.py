@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 # YAML 1.1 reads a bare `no` as False; the field's word for "no mixed precision" is "no".
-Quantization = Literal["none", "8bit", "nf4"]
+Quantization = Literal["none", "8bit", "nf4", "fp8"]
 Precision = Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(lambda value: "no" if value is False else value)]
 
 
@@ -137,7 +137,13 @@ class TrainConfig(Settings):
         description="Update each weight in the backward pass and free its gradient there; for adafactor.",
     )
     base_quantization: Quantization = Field(
-        "none", description="The denoiser's frozen matrices in 8 or 4 bits beside a LoRA; needs the extra bnb."
+        "none",
+        description="The denoiser's frozen matrices in 8 or 4 bits beside a LoRA; 8bit and nf4 need the extra bnb.",
+    )
+    blocks_to_swap: NonNegativeInt = Field(
+        0,
+        description="So many of the denoiser's frozen blocks stay in main memory and come to the GPU one at a time; "
+        "with gradient_checkpointing.",
     )
     channels_last: bool = Field(default=False, description="Lay convolutions out by pixel; often faster on a GPU.")
     compile: bool = Field(
@@ -179,6 +185,16 @@ class TrainConfig(Settings):
             raise ValueError(message)
         if self.gradient_checkpointing_interval != 1 and not self.gradient_checkpointing:
             message = "gradient_checkpointing_interval is set but gradient_checkpointing is false; set it to true"
+            raise ValueError(message)
+        if self.blocks_to_swap and not (self.gradient_checkpointing and self.gradient_checkpointing_interval == 1):
+            message = (
+                "blocks_to_swap is set but not every block is checkpointed, so all of them would stay on the GPU from "
+                "the forward to the backward pass; set gradient_checkpointing=true"
+            )
+            raise ValueError(message)
+        if self.blocks_to_swap and (self.compile or self.base_quantization in ("8bit", "nf4")):
+            other = "compile" if self.compile else f"base_quantization={self.base_quantization}"
+            message = f"blocks_to_swap moves ordinary weights, which {other} has not; leave one of them out"
             raise ValueError(message)
         if self.early_stopping_patience is not None and self.keep_best is False:
             message = "early_stopping_patience is set but keep_best is false; leave one of them out"

@@ -28,6 +28,7 @@ from brushwork import (
     execution,
     families,
     memory,
+    offload,
     optim,
     prior,
     processes,
@@ -107,13 +108,11 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     encoding.check_token(source, getattr(method, "token", None))
     agreement.check(source, config, method, objective)
     family = families.load(
-        config.base,
-        revision=config.revision,
-        config=config.base_config,
+        config.base, revision=config.revision, config=config.base_config,
         dtype=resolve_dtype("no", device) if method.updates_base else dtype,
-        device=device,
-    )
-    agreement.check_base(family, config)
+        device=offload.where_to_load(config.train, method, device),
+    )  # fmt: skip
+    agreement.check_base(offload.place(family, config.train, device), config)
     config = encoding.at_resolution(config, family)
     config, source = prior.draw_data(config, family, source, draw=encode)
     drawn = prior.prepare(config, family, method, draw=encode)  # by the base as it is, before anything changes it
@@ -126,6 +125,7 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
     config, chosen = defaults.resolve(config, defaults.look(family, method, objective, data, config))
     method = config.method.build()  # which may have been given a rank or a rate
     groups = method.attach(execution.quantized(family, method, config.train, device), config.seed)
+    offload.bring(groups, family, config.train, device)
     objective_attach = getattr(objective, "attach", None)
     if objective_attach is not None:
         objective_attach(config, family, method)

@@ -31,6 +31,12 @@ FIRST_SIX = ("sdxl", "sd3", "flux", "flux2", "sana")
 TEXT_LORA = ("sdxl", "sd3", "flux")
 """Whose text encoder's LoRA diffusers reads."""
 METHODS = ("lora", "full", "dreambooth-lora", "dora")
+WORDS = ("sdxl", "flux")
+"""Which have text encoders of CLIP's and a pipeline with a loader for words; ``sd`` is in ``test_matrix``."""
+ROWS = [
+    *((name, method) for name in tiny_families.MAKERS for method in METHODS),
+    *((name, method) for name in WORDS for method in ("textual-inversion", "pivotal")),
+]
 IDLE = {
     # Nobody reads what the last block makes of the text; SD3's has no such layers, and FLUX reads them afterwards.
     ("qwen_image", "full"): r"transformer\.transformer_blocks\.0\.(attn\.to_add_out|txt_mlp\.net\.(0\.proj|2))\.\w+",
@@ -102,8 +108,7 @@ def trained(config: Config, run: RunFolder) -> tuple[Trainer, set[str], set[str]
     return trainer, declared, {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", tiny_families.MAKERS)
+@pytest.mark.parametrize(("name", "method"), ROWS)
 def test_a_method_moves_what_it_declares_and_draws_the_same_when_opened_again(
     name: str, method: str, base: Callable[[str], Path], shared: Path, tmp_path: Path
 ) -> None:
@@ -157,10 +162,10 @@ def test_training_goes_on_exactly_and_diffusers_loads_every_layer(
     assert {each.lora_alpha for each in layer.peft_config.values()} == {1}  # not the rank, which is 2
 
 
-@pytest.mark.parametrize("name", tiny_families.MAKERS)
+@pytest.mark.parametrize("name", sorted(set(tiny_families.MAKERS) - set(WORDS)))
 def test_a_word_is_refused_where_nothing_would_read_it(name: str, base: Callable[[str], Path], shared: Path) -> None:
     for method in ("textual-inversion", "pivotal"):
-        with pytest.raises(ConfigError, match=r"this base has several|reads no learnt words"):
+        with pytest.raises(ConfigError, match="reads no learnt words"):
             prepare(small(base(name), shared, method), encode=False)
 
 

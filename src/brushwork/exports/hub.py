@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brushwork import card, peft_files
+from brushwork import card, embeddings, peft_files
 from brushwork.errors import ModelError, RunFailed, UserError
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 SHOWN = 4
 """Samples that the hub shows above the card."""
+
+READ_HERE = {peft_files.NAME: "import json\n", embeddings.WEIGHT_NAME: "from safetensors.torch import load_file\n"}
+"""Files that the card's lines open themselves, and the line of theirs that another import goes to."""
+FETCHING = "{}\nfrom huggingface_hub import hf_hub_download\n"
 
 
 @dataclass(frozen=True)
@@ -96,10 +100,11 @@ def _card(run: RunFolder, repo: str, prompts: dict[str, str]) -> str:
         else (f"hf download {repo} --local-dir {name}\nbrushwork generate {config.base}+{name}")
     )
     text = text.replace(f"brushwork generate {run.path.name}", theirs).replace('"weights"', f'"{repo}"')
-    fetched = f'hf_hub_download("{repo}", "{peft_files.NAME}")'
-    text = text.replace(f'"weights/{peft_files.NAME}"', fetched)
-    if fetched in text:
-        text = text.replace("import json\n", "import json\n\nfrom huggingface_hub import hf_hub_download\n", 1)
+    for file, line in READ_HERE.items():
+        fetched = f'hf_hub_download("{repo}", "{file}")'
+        text = text.replace(f'"weights/{file}"', fetched)
+        if fetched in text:
+            text = text.replace(line, FETCHING.format(line), 1)
     data = getattr(config.data, "path", "")
     for path in (config.base, data):
         if _is_local(path):

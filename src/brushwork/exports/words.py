@@ -1,7 +1,7 @@
 """A learnt word as a file for another program.
 
 diffusers' file has the word as its key; A1111, Forge and ComfyUI take the file's name for the word and kohya's programs
-look for ``emb_params``. Of Stable Diffusion XL both rows are in it, ``clip_l`` and ``clip_g``, for all of them.
+look for ``emb_params``. Of bases with several text encoders the keys are ``clip_l`` and ``clip_g``, for all of them.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def write(model: LoadedModel, path: Path, order: Order, out: Path) -> tuple[str,
     import torch
 
     word, rows = embeddings.read(path)
-    if len(rows) > 1:
-        names = {part: key for key, part in embeddings.PAIR.items()}
+    if "" not in rows:
+        names = {part: key for key, part in embeddings.KEYS.items()}
         tensors = {names[part]: values for part, values in rows.items()}
     else:
         (values,) = rows.values()

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from brushwork.forecast.estimate import Forecast
     from brushwork.train import Trainer
 
+SWAPPING = "train.blocks_to_swap=10 train.gradient_checkpointing=true"
+
 
 def alternatives(trainer: Trainer, forecast: Forecast) -> tuple[str, ...]:
     """Return settings with the peak that each would have, from the run's own modules; those that fit say so."""
@@ -37,14 +39,18 @@ def alternatives(trainer: Trainer, forecast: Forecast) -> tuple[str, ...]:
         said.append(f"{text}: {estimate.size(total)}{fits}")
         if fits:
             return tuple(said)
-    return (*said, *others(trainer.config))
+    return (*said, *others(trainer.config, accelerator=trainer.device != "cpu"))
 
 
-def others(config: Config) -> list[str]:
+def others(config: Config, *, accelerator: bool) -> list[str]:
     """Return what helps besides batch and checkpointing, for this configuration."""
-    train, found = config.train, []
+    train, found, method = config.train, [], config.method.build()
     if train.mixed_precision == "no" and config.method.type != "full":
         found.append("train.mixed_precision=bf16: frozen weights take half")
+    if train.base_quantization == "none" and "fp8" in getattr(method, "takes_quantized", ()):
+        found.append("train.base_quantization=fp8: the denoiser's matrices take half of bf16")
+    if accelerator and not method.updates_base and not train.blocks_to_swap:
+        found.append(f"{SWAPPING}: so many of the denoiser's blocks lie in main memory")
     if train.use_ema and train.ema_device is None:
         found.append("train.ema_device=cpu: the average lies in main memory")
     if config.optimizer.type == "adamw" and config.method.type == "full":
@@ -73,13 +79,28 @@ def next_cheaper(config: Config) -> str:
         return f"train.train_batch_size={batch} train.gradient_accumulation_steps={steps} (the same effective batch)"
     if not train.gradient_checkpointing:
         return "train.gradient_checkpointing=true (a third more time)"
-    following = others(config)
+    following = others(config, accelerator=True)
     return following[0] if following else "a smaller base"
 
 
+def cheaper_to_begin(config: Config) -> str:
+    """Return what to try when not even base, captions and pictures went through the accelerator."""
+    train, method = config.train, config.method.build()
+    if train.mixed_precision == "no" and not method.updates_base:
+        return "train.mixed_precision=bf16: frozen weights take half"
+    if not method.updates_base and not train.blocks_to_swap:
+        return f"{SWAPPING}: so many of the denoiser's blocks lie in main memory"
+    resolution = getattr(config.data, "resolution", None)
+    return f"data.resolution={resolution // 2}" if resolution and method.updates_base else "a smaller base"
+
+
 @contextlib.contextmanager
-def explaining_out_of_memory(config: Config) -> Iterator[None]:
+def explaining_out_of_memory(config: Config, *, beginning: bool = False) -> Iterator[None]:
     """Turn torch's out-of-memory into a message with the next cheaper setting.
+
+    Args:
+        config: Of the run.
+        beginning: Whether the base is only being loaded, captions and pictures encoded.
 
     Raises:
         RunFailed: Memory did not suffice.
@@ -89,8 +110,9 @@ def explaining_out_of_memory(config: Config) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
+        cheaper = cheaper_to_begin(config) if beginning else next_cheaper(config)
         message = (
             f"The accelerator's memory did not suffice: {str(error).splitlines()[0]}\n"
-            f"Try {next_cheaper(config)}; `brushwork train --dry-run` says what each part takes."
+            f"Try {cheaper}; `brushwork train --dry-run` says what each part takes."
         )
         raise RunFailed(message) from error

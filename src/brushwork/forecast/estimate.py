@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from brushwork import execution, memory
-from brushwork.forecast import optimizers
+from brushwork.forecast import disk, optimizers
 from brushwork.forecast.tracking import rehearsal
 
 if TYPE_CHECKING:
@@ -20,9 +20,12 @@ DECODED_AT_ONCE = 1 << 20
 """Pixels that ``brushwork.denoise`` decodes together."""
 DRAWN_AT_ONCE = 8
 """Pictures that ``brushwork.generate`` draws together."""
-WORKSPACE_SHARE, WORKSPACE = 0.45, 40_000_000
-"""On a CPU: what oneDNN's kernels and the allocator take besides, for each byte of activations and at all. Found on
-three of the configurations in ``benchmarks/memory.py``; the others check it."""
+WORKSPACE = {False: (0.45, 40_000_000), True: (0.1, 40_000_000)}
+"""On a CPU: what kernels and the allocator take besides, for each byte of activations and at all; where large blocks
+are given back (``memory.give_back_large_blocks``) there are no holes. Found on the configurations in
+``benchmarks/memory.py`` that are marked so; the others check it."""
+KERNELS = "kernels' workspace"
+FLOAT = 4
 UNIT = ("bytes", "kB", "MB", "GB", "TB")
 
 
@@ -133,7 +136,7 @@ def of(trainer: Trainer, *, seconds_per_step: float | None = None) -> Forecast:
     forecast = Forecast(
         device=trainer.device,
         phases=phases,
-        disk=_disk(trainer),
+        disk=disk.of(trainer),
         available=available(trainer.device),
         unknown=unknown,
         seconds_per_step=seconds_per_step,
@@ -160,29 +163,36 @@ def available(device: str) -> int:
 
 def _phases(trainer: Trainer, batch: int, *, checkpointing: bool) -> tuple[tuple[Phase, ...], str]:
     """Return what lies in memory while encoding, training and drawing."""
-    weights, config = standing(trainer), trainer.config.train
-    process = max(0, memory.used(trainer.device) - sum(weights.values())) if trainer.device == "cpu" else 0
+    weights, held, config = standing(trainer), kept(trainer), trainer.config.train
+    # What else is known to be there by now: the average and the base's copy are made before the first step.
+    there = sum(weights.values()) + held["average"] + held["the base's copy"]
+    process = max(0, memory.used(trainer.device) - there) if trainer.device == "cpu" else 0
     before = {"python and libraries": process, **weights}
     try:
         encoding, step, drawing, unknown = encode_peak(trainer), 0, 0, "activations, for the base is quantised"
-        if config.base_quantization == "none":  # of whose kernels torch knows no shapes
+        if config.base_quantization in ("none", "fp8"):  # of the others' kernels torch knows no shapes
             step, drawing = step_peak(trainer, batch, checkpointing=checkpointing), draw_peak(trainer)
             unknown = _beside(trainer)
-    except _dynamic() as error:
+    except dynamic() as error:
         reason = f"activations, for this base's denoiser decides by numbers what it computes ({type(error).__name__})"
         encoding, step, drawing = 0, 0, 0
         unknown = reason
-    held = kept(trainer)
     gradients, activations = split(trainer, step)
     during = {**before, **held, "gradients": gradients, "activations": activations}
     if trainer.device == "cpu":
-        during["kernels' workspace"] = round(WORKSPACE_SHARE * activations) + WORKSPACE
+        during[KERNELS] = workspace(activations, mapped=memory.gives_back())
     phases = [Phase("encoding", {**before, "activations": encoding}), Phase("training", during)]
     if drawing:
         phases.append(Phase("drawing samples", {**before, **held, "activations": drawing}))
     if trainer.device == "cpu":  # elsewhere the copy lies in main memory, beside the model's
-        phases.append(Phase("writing a checkpoint", {**before, **held, "the checkpoint": _checkpoint(trainer)}))
+        phases.append(Phase("writing a checkpoint", {**before, **held, "the checkpoint": disk.checkpoint(trainer)}))
     return tuple(phases), unknown
+
+
+def workspace(activations: int, *, mapped: bool) -> int:
+    """Return what a CPU's kernels and the allocator take besides activations."""
+    share, fixed = WORKSPACE[mapped]
+    return round(share * activations) + fixed
 
 
 def split(trainer: Trainer, step: int) -> tuple[int, int]:
@@ -199,7 +209,7 @@ def _beside(trainer: Trainer) -> str:
     return "" if kind == "denoising" else f"what the objective {kind} does besides the denoiser's own step"
 
 
-def _dynamic() -> tuple[type[Exception], ...]:
+def dynamic() -> tuple[type[Exception], ...]:
     """Return the errors of arithmetic whose shapes depend on numbers, which a rehearsal has not."""
     from torch._subclasses import fake_tensor as fake
 
@@ -207,15 +217,15 @@ def _dynamic() -> tuple[type[Exception], ...]:
 
 
 def standing(trainer: Trainer) -> dict[str, int]:
-    """Return the bytes of all modules' weights, adapters apart; freed ones take none."""
-    family = trainer.family
+    """Return the bytes of all modules' weights on the device, adapters apart; freed and swapped ones take none."""
+    family, here = trainer.family, trainer.device.split(":")[0]
     own = {id(each) for each in trainer.named.values()} if not trainer.method.updates_base else set()
     parts = {family.denoiser_name: family.denoiser, "vae": family.vae, **family.text_encoders}
     found = {
         name: sum(
             each.numel() * each.element_size()
             for each in (*module.parameters(), *module.buffers())
-            if each.device.type != "meta" and id(each) not in own
+            if each.device.type == here and id(each) not in own
         )
         for name, module in parts.items()
     }
@@ -247,7 +257,7 @@ def step_peak(trainer: Trainer, batch: int, *, checkpointing: bool) -> int:
     if trainer.config.train.fused_backward:  # gradients go as they come: what leads to the small ones is all that lasts
         trained = [each for each in trained if each.ndim < 2] or trained  # noqa: PLR2004  (vectors)
     interval = config.train.gradient_checkpointing_interval
-    with _checkpointed(family, interval, wanted=checkpointing), _quiet(), rehearsal() as watch, torch.enable_grad():
+    with _checkpointed(family, interval, wanted=checkpointing), quiet(), rehearsal() as watch, torch.enable_grad():
         text = _conditioning(family, count, grad=bool(trainer.method.trains & {"text_encoder", "embeddings"}))
         if family.reads_geometry:
             text = text.told(geometry=torch.zeros(count, 6, dtype=torch.long, device=trainer.device))
@@ -264,7 +274,7 @@ def step_peak(trainer: Trainer, batch: int, *, checkpointing: bool) -> int:
 
 def encode_peak(trainer: Trainer) -> int:
     """Return the bytes that encoding one picture, or one caption, takes at its peak."""
-    with _quiet(), rehearsal() as watch:
+    with quiet(), rehearsal() as watch:
         _conditioning(trainer.family, 1, grad=False)
     return max(watch.peak, image_peak(trainer))
 
@@ -275,7 +285,7 @@ def image_peak(trainer: Trainer) -> int:
 
     family, side = trainer.family, trainer.config.data.resolution  # type: ignore[attr-defined]  # every source has one
     dtype = next(family.vae.parameters()).dtype
-    with _quiet(), torch.no_grad(), rehearsal() as watch:
+    with quiet(), torch.no_grad(), rehearsal() as watch:
         family.encode_images(torch.zeros(1, 3, side, side, device=trainer.device, dtype=dtype))
     return watch.peak
 
@@ -291,7 +301,7 @@ def draw_peak(trainer: Trainer) -> int:
         return 0
     twice = 1 if family.guidance == "embedded" or validation.guidance_scale in (0, 1) else 2
     peaks = []
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         with rehearsal() as watch:
             latents = _latents(family, drawn * twice, trainer)
             text = _conditioning(family, drawn * twice, grad=False)
@@ -322,7 +332,7 @@ def _conditioning(family: Family, count: int, *, grad: bool) -> Conditioning:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Leave torch's random numbers as they are."""
     import torch
 
@@ -355,39 +365,3 @@ def _checkpointed(family: Family, interval: int, *, wanted: bool) -> Iterator[No
         for name, module in denoiser.named_modules():
             if name in before:
                 setattr(module, execution.FLAG, before[name])
-
-
-def _disk(trainer: Trainer) -> dict[str, int]:
-    """Return what the run writes: into the cache, as checkpoints, as its weights."""
-    family, data, encoder = trainer.family, trainer.data, trainer.encoder
-    settings: Any = trainer.config.data
-    side = settings.resolution // family.pixels_per_latent
-    pictures = len(set(data.digests) | set(data.rejected)) * (2 if settings.random_flip else 1)
-    latents = pictures * 2 * 4 * family.latent_channels * side**2 if encoder.pictures.store else 0
-    captions = {each for index in range(len(data.source)) for each in data.source[index].captions}
-    texts = len(captions) * _bytes_of_a_text(family) if encoder.cache_text else 0
-    trained = sum(each.numel() * 4 for each in trainer.named.values())
-    config, checkpoint = trainer.config.train, _checkpoint(trainer)
-    number = -(-trainer.total_steps // config.checkpointing_steps)
-    held = min(number, config.checkpoints_total_limit or number)
-    whole = sum(standing(trainer).values()) if trainer.method.updates_base else trained
-    return {"cached latents": latents, "cached texts": texts, "checkpoints": held * checkpoint, "weights": whole}
-
-
-def _checkpoint(trainer: Trainer) -> int:
-    """Return the bytes of a checkpoint: the trained weights, the optimizer's state, the average."""
-    trained = list(trainer.named.values())
-    whole = sum(each.numel() * 4 for each in trained)
-    state = optimizers.state(trainer.config.optimizer.type, trained)
-    return whole + state + (whole if trainer.config.train.use_ema else 0)
-
-
-def _bytes_of_a_text(family: Family) -> int:
-    import torch
-
-    try:
-        with _quiet(), rehearsal(), torch.no_grad():
-            told = family.encode_text([""])
-            return sum(each.numel() * max(4, each.element_size()) for each in told.tensors.values())
-    except _dynamic():
-        return 0

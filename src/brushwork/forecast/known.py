@@ -14,15 +14,16 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from brushwork import config as configs
-from brushwork import registry
+from brushwork import offload, quantization, registry
 from brushwork.errors import ConfigError, nearest
-from brushwork.forecast import estimate
+from brushwork.forecast import disk, estimate
 from brushwork.forecast.tracking import stage
 from brushwork.values import Conditioning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from brushwork.config import Config
     from brushwork.train import Trainer
     from brushwork.values import Family
 
@@ -115,21 +116,45 @@ def rehearse(
         overrides: ``key.path=value`` texts.
         budget: What the accelerator has, in bytes; 0: not said, and everything fits.
     """
-    import torch
-
-    said = shape(name)
-    size = {"path": "unnamed", "resolution": resolution or said["resolution"]}
+    size = {"path": "unnamed", "resolution": resolution or shape(name)["resolution"]}
     asked = configs.load(
         {"train": {"train_batch_size": 1, "mixed_precision": "bf16"}}, method=method, base=name, data=size,
         optimizer={"learning_rate": 1e-4}, overrides=list(overrides),
     )  # fmt: skip
-    if asked.train.base_quantization != "none":
+    return of_config(name, asked, budget)
+
+
+def of_recipe(path: Path, overrides: Sequence[str] = (), budget: int = 0) -> estimate.Forecast:
+    """Return what a recipe for a published base takes on an accelerator; see ``rehearse``.
+
+    Raises:
+        ConfigError: The shapes of its base are not known.
+    """
+    asked = configs.load(path, overrides=list(overrides))
+    every = {shape(name)["source"]: name for name in names()}
+    if asked.base not in every:
+        message = (
+            f"{path}: no shapes of its base {asked.base!r} are known.{nearest(asked.base, every)} "
+            f"Known: {', '.join(every)}. When it is here: brushwork train {path} --dry-run"
+        )
+        raise ConfigError(message)
+    return of_config(every[asked.base], asked, budget)
+
+
+def of_config(name: str, asked: Config, budget: int = 0) -> estimate.Forecast:
+    """Return what a run with a base of ``names()`` takes on an accelerator; see ``rehearse``."""
+    import torch
+
+    said = shape(name)
+    if asked.train.base_quantization in ("8bit", "nf4"):
         message = "train.base_quantization: without the weights nothing can be quantised. Leave it out here."
         raise ConfigError(message)
     dtype = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[asked.train.mixed_precision]
     built = asked.method.build()
     with stage():
         family = make(name, torch.float32 if built.updates_base else dtype)
+        if asked.train.base_quantization != "none":
+            quantization.freeze(family.denoiser, asked.train.base_quantization, "cpu")
         groups = built.attach(family, 0)
         named = {f"{group.name}.{key}": each for group in groups for key, each in group.parameters.items()}
         trainer = cast("Trainer", SimpleNamespace(
@@ -137,10 +162,11 @@ def rehearse(
             data=SimpleNamespace(rejected=[]),
         ))  # fmt: skip
         phases = _phases(trainer)
+        checkpoint = disk.checkpoint(trainer)
     peak = max(phase.total for phase in phases)
-    return estimate.Forecast(
-        "accelerator", phases, {"weights to fetch": _weights(said) * 2}, budget or peak, "CUDA's own half gigabyte"
-    )
+    made = sum(each.numel() * estimate.FLOAT for each in named.values())
+    written = {"weights to fetch": _weights(said) * 2, "each checkpoint": checkpoint, "what is made": made}
+    return estimate.Forecast("accelerator", phases, written, budget or peak, "CUDA's own half gigabyte")
 
 
 def _weights(said: dict[str, Any]) -> int:
@@ -153,6 +179,9 @@ def _phases(trainer: Trainer) -> tuple[estimate.Phase, ...]:
     encoding = estimate.Phase("encoding", {**standing, "activations": estimate.image_peak(trainer)})
     needed = trainer.method.updates_base or trainer.method.trains & {"text_encoder", "embeddings"}
     free = config.train.free_text_encoders is not False and not needed
+    away = offload.sizes(trainer.family.denoiser, config.train.blocks_to_swap)
+    name = trainer.family.denoiser_name
+    standing = {**standing, name: standing[name] - sum(away), "blocks on their way": 2 * max(away, default=0)}
     left = {name: size for name, size in standing.items() if not (free and name.startswith("text_encoder"))}
     step = estimate.step_peak(trainer, config.train.batch, checkpointing=config.train.gradient_checkpointing)
     gradients, activations = estimate.split(trainer, step)

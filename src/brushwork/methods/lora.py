@@ -101,8 +101,8 @@ class Lora:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        # peft's DoRA cannot take the norm of its 8-bit layers.
-        self.takes_quantized = () if config.kind != "lora" else ("nf4",) if config.use_dora else ("8bit", "nf4")
+        # peft's DoRA cannot take the norm of layers of 8 bits.
+        self.takes_quantized = () if config.kind != "lora" else ("nf4",) if config.use_dora else ("8bit", "nf4", "fp8")
         self.artefact = "pytorch_lora_weights.safetensors" if config.kind == "lora" else peft_files.NAME
         self.trains: frozenset[Trained] = frozenset(
             ("denoiser", "text_encoder") if config.train_text_encoder else ("denoiser",)

@@ -2,6 +2,7 @@
 
 The usual script gives the optimizer the whole table of the text encoder and puts every other row back after each step;
 here the new rows are a parameter of their own, so there is nothing to put back and no state for the rest.
+A base with several text encoders gets rows in each that is CLIP's.
 """
 
 from __future__ import annotations
@@ -59,18 +60,15 @@ class TextualInversion:
 
     def __init__(self, config: Config, learning_rate: float | None = None) -> None:
         self.config, self.token, self.learning_rate = config, config.token, learning_rate
-        self._rows: nn.Parameter | None = None
-        self._initial: Tensor | None = None
+        self._rows: dict[str, nn.Parameter] = {}
+        self._initial: dict[str, Tensor] = {}
 
     def attach(self, family: Family, seed: int) -> list[ParameterGroup]:  # noqa: ARG002  (nothing is random here)
-        """Give the text encoder the new rows.
+        """Give every CLIP text encoder the new rows.
 
         Raises:
-            UserError: The base has several text encoders, or has the word already, or the initial word is none.
+            UserError: Nothing would read the word, or the base has it already, or the initial word is none.
         """
-        if len(family.text_encoders) != 1:
-            message = f"method: {self.config.type} learns a word for one text encoder; this base has several. Use lora."
-            raise ConfigError(message)
         pipeline = type(family.pipeline())
         if not hasattr(pipeline, "load_textual_inversion"):
             message = (
@@ -78,11 +76,16 @@ class TextualInversion:
                 f"something that nothing loads. Use lora."
             )
             raise ConfigError(message)
-        ((part, encoder),) = family.text_encoders.items()
-        start = self._start(encoder, family.tokenizers[part])
-        self._rows = embeddings.extend(family, part, self.token, start)
-        self._initial = self._rows.detach().clone()
-        return [ParameterGroup("embeddings", {part: self._rows}, self.learning_rate)]
+        parts = embeddings.readers(family)
+        if not parts:
+            message = (
+                f"method: {self.config.type} learns a word for CLIP's text encoders; this base has none. Use lora."
+            )
+            raise ConfigError(message)
+        starts = {part: self._start(family.text_encoders[part], family.tokenizers[part]) for part in parts}
+        self._rows = {part: embeddings.extend(family, part, self.token, start) for part, start in starts.items()}
+        self._initial = {part: rows.detach().clone() for part, rows in self._rows.items()}
+        return [ParameterGroup("embeddings", dict(self._rows), self.learning_rate)]
 
     def _start(self, encoder: Any, tokenizer: Any) -> Tensor:
         """Return the first values, (vectors, width).
@@ -105,22 +108,21 @@ class TextualInversion:
             raise ConfigError(message)
         return table[ids].expand(count, -1)
 
-    def save(self, family: Family, folder: Path) -> None:  # noqa: ARG002  (the rows are all there is)
-        """Write one tensor under the word, as diffusers does and reads."""
-        from safetensors.torch import save_file
-
-        assert self._rows is not None, "attach comes first"
-        rows = {self.token: self._rows.detach().cpu().contiguous()}
-        save_file(rows, folder / self.artefact, metadata={"format": "pt"})
+    def save(self, family: Family, folder: Path) -> None:
+        """Write one tensor under the word, as diffusers does; of several encoders' rows each under its own key."""
+        assert self._rows, "attach comes first"
+        alone = len(family.text_encoders) == 1
+        embeddings.write(folder / self.artefact, self.token, self._rows, alone=alone)
 
     @contextlib.contextmanager
     def disabled(self) -> Iterator[None]:
         """For a while let the word mean what it started from."""
-        assert self._rows is not None, "attach comes first"
-        assert self._initial is not None
-        learnt = self._rows.data
-        self._rows.data = self._initial
+        assert self._rows, "attach comes first"
+        learnt = {part: rows.data for part, rows in self._rows.items()}
+        for part, rows in self._rows.items():
+            rows.data = self._initial[part]
         try:
             yield
         finally:
-            self._rows.data = learnt
+            for part, rows in self._rows.items():
+                rows.data = learnt[part]
