@@ -4,12 +4,12 @@
     python benchmarks/samples.py --layout txt table saved        # and in the other forms
     python benchmarks/samples.py --large 100000
 
-Layouts: shards (tar), txt (a folder of pictures, each with a text file beside it, all in one folder), table (a folder of
-pictures with ``metadata.jsonl``), saved (what ``datasets`` saves). Each size runs in a process of its own, which goes the
-way of a training run up to the loop: what there is is listed, captions are checked, every picture's bytes read and hashed,
-some held out, the samples of a whole epoch dealt out. Pictures are 1 x 1 pixels, so nothing else is measured. Printed is
-the peak of anonymous memory (what the process cannot give back), and the time; exit code 1 when the large one costs more
-than 50 MB over the small one.
+Layouts: shards (tar), txt (one folder of pictures, each with a text file beside it), table (a folder of pictures with
+``metadata.jsonl``), saved (what ``datasets`` saves). Each size runs in a process of its own, which goes the way of a
+training run up to the loop: all is listed, captions are checked, every picture's bytes read and hashed, some held out,
+the samples of a whole epoch dealt out. Pictures are 1 x 1 pixels, so nothing else is measured. Printed is the peak of
+anonymous memory (what the process cannot give back), and the time; exit code 1 when the large one costs more than 50 MB
+over the small one.
 """
 
 from __future__ import annotations
@@ -177,7 +177,8 @@ def main() -> None:
     if asked.measure:
         measure(asked.measure)
         return
-    sys.exit(any([compare(layout, asked.small, asked.large) for layout in asked.layout]))
+    costly = [compare(layout, asked.small, asked.large) for layout in asked.layout]
+    sys.exit(any(costly))
 
 
 if __name__ == "__main__":
