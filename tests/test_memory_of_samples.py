@@ -72,6 +72,7 @@ def test_pictures_in_one_folder_cost_little_more_than_few(
 ) -> None:
     """What is sorted in memory, or read of a table, at a time is made small, so that some thousand are many."""
     monkeypatch.setattr(spool, "SORTED", 500)
+    monkeypatch.setattr(spool, "BUFFER", 1000)
     monkeypatch.setattr(metadata, "BATCH", 100)
     progress.silence()
     few, many = (tmp_path / str(count) for count in (300, 2300))

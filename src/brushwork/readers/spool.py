@@ -43,6 +43,7 @@ class Spool:
         weakref.finalize(self, _remove, self._file, self._path, os.getpid())
         for row in rows:
             self.append(row)
+        self._flush()
 
     def append(self, row: Any) -> None:
         """Add a row."""
