@@ -13,8 +13,9 @@ from PIL import Image
 
 from brushwork import batches, buckets, images
 from brushwork import config as configs
-from brushwork.curate import gate
+from brushwork.curate import gate, report
 from brushwork.errors import ConfigError, DataError
+from brushwork.sources import captioned
 from brushwork.train import prepare, steps
 
 if TYPE_CHECKING:
@@ -190,6 +191,30 @@ def test_the_gate_says_what_is_wrong_and_refuses_what_is_in_vain(
     trainer = prepare(make_config(tiny_sd, folder, data={**plain, "allow_findings": True}))
     assert "error: 24 of 24 pictures show one colour" in capsys.readouterr().err
     assert len(trainer.warnings) == 1
+
+
+def test_training_prints_what_the_report_finds(
+    tiny_sd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "holiday"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(8):
+        side = 24 if number == 3 else 48
+        colours = random.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        Image.fromarray(colours).resize((side, side)).save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text("a beach" if number < 4 else f"place {number}", "utf-8")
+    Image.open(folder / "0.png").save(folder / "9.bmp")
+    (folder / "9.txt").write_text("place 9", "utf-8")
+    data = {"buckets": False, "bucket_step": None}
+    trainer = prepare(make_config(tiny_sd, folder, data=data))
+    said = capsys.readouterr().err.splitlines()
+    told = report.examine(captioned.Config(path=str(folder)), resolution=32, unread=trainer.family.unread)
+    found = [each for each in told.findings if each.kind != "other files"]
+    assert {each.kind for each in found} == {"repeated caption", "near duplicate", "enlarged"}
+    for each in found:
+        assert any(line.startswith(f"{each.level}: {each.message}") for line in said)
+    assert trainer.warnings == [line for line in said if line.startswith("warning: ")]
 
 
 def test_the_gate_reads_no_picture_twice(tiny_sd: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import struct
 import zlib
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
@@ -14,7 +15,7 @@ from skimage import data as photographs
 from skimage.metrics import peak_signal_noise_ratio
 
 from brushwork import images
-from brushwork.curate import hashing, pixels
+from brushwork.curate import hashing, pixels, resizing
 from brushwork.curate.pixels import PictureConfig, UnfitError, standardise
 
 SIZE = 128
@@ -190,4 +191,27 @@ def test_the_hash_is_that_of_pillows_way() -> None:
 
 
 def test_jpegs_are_reduced_while_they_stay_large_enough() -> None:
-    assert [pixels.reduction(side, 512) for side in (511, 512, 1023, 1024, 2048, 4096, 99_999)] == [1, 1, 1, 2, 4, 8, 8]
+    sides = (511, 512, 1023, 1024, 2048, 4096, 99_999)
+    assert [resizing.reduction(side, 512) for side in sides] == [1, 1, 1, 2, 4, 8, 8]
+
+
+@pytest.mark.parametrize("side", [100, 256, 511, 512])
+def test_grey_means_are_those_over_equal_areas(side: int) -> None:
+    picture = np.asarray(Image.fromarray(photographs.coffee()).resize((side * 3 // 2 + 1, side)))
+    grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY).astype(np.float64)
+    expected = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA)
+    made = resizing.means(picture, 32)
+    assert np.abs(made - expected).mean() < 1
+    both = hashing.as_hashes([hashing.perceptual_hash(each.round().astype(np.uint8)) for each in (made, expected)])
+    assert hashing.distance(both[:1], both[1:]).max() <= 1
+
+
+@pytest.mark.parametrize("ratio", [1.6, 1.75, 1.9, 1.99])
+def test_smoothing_and_sharpening_is_nearer_to_lanczos_than_a_mean_over_areas(ratio: float) -> None:
+    for name in ("astronaut", "coffee", "rocket"):
+        picture = getattr(photographs, name)()
+        size = (int(picture.shape[1] / ratio), int(picture.shape[0] / ratio))
+        expected = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
+        area = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        made = resizing.resize(picture, *size)
+        assert peak_signal_noise_ratio(expected, made) > 0.5 + peak_signal_noise_ratio(expected, area)

@@ -498,6 +498,25 @@ def test_a_data_set_of_the_hub_is_loaded_with_its_split_subset_and_revision(monk
     assert source[0].name == "owner/pictures[0]"
 
 
+@pytest.mark.parametrize(
+    ("path", "columns"),
+    [
+        ("lambdalabs/pokemon-blip-captions", {"image": Image, "text": 0}),
+        ("zoheb/sketch-scene", {"image": Image, "text": 0}),
+        ("gigant/oldbookillustrations", {"rawscan": Image, "1600px": Image, "info_alt": 0, "image_caption": 1}),
+    ],
+)
+def test_the_data_sets_of_the_recipes_need_no_columns(
+    monkeypatch: pytest.MonkeyPatch, path: str, columns: dict[str, Any]
+) -> None:
+    texts = [list(CAPTIONS.values()), ["not this"] * len(CAPTIONS)]
+    held = {name: kind if kind is Image else texts[kind] for name, kind in columns.items()}
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: make_dataset(**held))
+    source = build(path)
+    assert captions(source) == list(CAPTIONS.values())
+    assert source[0].image.read()
+
+
 def test_without_a_network_the_data_set_of_the_hub_is_named_with_what_to_do() -> None:
     message = said("lambdalabs/pokemon-blip-captions")
     assert message.startswith(

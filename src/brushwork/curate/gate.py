@@ -17,6 +17,7 @@ from brushwork import progress
 from brushwork.curate import findings
 from brushwork.curate.looks import Gathered
 from brushwork.errors import DataError
+from brushwork.sources import captioned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
     from brushwork.curate.findings import Finding
     from brushwork.curate.looks import Look
     from brushwork.encoding import Data
-    from brushwork.values import Family, Source
+    from brushwork.values import Family, Sample, Source
 
 CAPTIONS = 20_000
-"""At most so many captions are counted by their tokens."""
+"""At most so many captions are compared, and counted by their tokens."""
 
 
 def verify(source: Source) -> Gathered:
@@ -45,12 +46,12 @@ def verify(source: Source) -> Gathered:
 
 
 def judge(looked: Gathered, config: Config, data: Data, family: Family) -> list[str]:
-    """Say what is wrong with the data, and return it a line each.
+    """Print what was found, and return what is more than a note, a line each.
 
     Raises:
         DataError: Training would be in vain, and the user did not say that it shall be done all the same.
     """
-    found = [each for each in _found(looked, config, data, family) if each.level != "note"]
+    found = _found(looked, config, data, family)
     errors = [each for each in found if each.level == "error"]
     settings: Any = config.data
     if errors and not settings.allow_findings:
@@ -60,10 +61,9 @@ def judge(looked: Gathered, config: Config, data: Data, family: Family) -> list[
             f"To train on them all the same: data.allow_findings=true"
         )
         raise DataError(message)
-    lines = [each.line() for each in found]
-    for line in lines:
-        progress.note(line)
-    return lines
+    for each in found:
+        progress.note(each.line())
+    return [each.line() for each in found if each.level != "note"]
 
 
 def _found(looked: Gathered, config: Config, data: Data, family: Family) -> list[Finding]:
@@ -72,15 +72,23 @@ def _found(looked: Gathered, config: Config, data: Data, family: Family) -> list
     own, source = len(data.source) - data.drawn, data.source
     streamed = getattr(source, "streaming", False)
     first = itertools.islice((source[index] for index in range(len(source.head) if streamed else own)), CAPTIONS)  # type: ignore[attr-defined]
-    captions = dict.fromkeys(text for sample in first for text in sample.captions)
+    samples = list(first)
+    captions = dict.fromkeys(text for sample in samples for text in sample.captions)
     held_out, train = _sides(looks, looked, data)
     return [
         *findings.empty(looks),
         *findings.sizes(looks, settings.resolution, bucketed=settings.buckets),
         *findings.duplicates(looks, findings.repeats(looks)),
         *findings.leaked(train, held_out, findings.leaks(train, held_out)),
+        *(_repeated(samples) if isinstance(settings, captioned.Config) else ()),
         *findings.lengths(list(captions), [repr(text) for text in captions], family.unread),
     ]
+
+
+def _repeated(samples: Sequence[Sample]) -> list[Finding]:
+    """Find captions that several pictures have; what is missing or always the same, the source itself refuses."""
+    texts, names = [sample.caption for sample in samples], [sample.name for sample in samples]
+    return [each for each in findings.captions(texts, names) if each.kind == "repeated caption"]
 
 
 def _sides(looks: Sequence[Look], looked: Gathered, data: Data) -> tuple[list[Look], list[Look]]:

@@ -3,8 +3,8 @@
     made = standardise(data, PictureConfig(size=512))
     made.data, made.width, made.hashes
 
-OpenCV decodes and averages over areas (or interpolates, where little changes); a JPEG at least twice as large as wanted
-is decoded at a half, a quarter or an eighth of its size, which its blocks allow (each is a small cosine transform).
+OpenCV decodes, :mod:`brushwork.curate.resizing` makes smaller; a JPEG at least twice as large as wanted is decoded at a
+half, a quarter or an eighth of its size, which its blocks allow (each is a small cosine transform).
 What OpenCV would read differently or too leniently (transparency, palettes, inks, animations, cut files) goes through
 :mod:`brushwork.images` instead, so every picture ends as upright sRGB without transparency. ``benchmarks/images.py``
 measures speed and what it costs in quality.
@@ -22,22 +22,15 @@ from PIL import Image, ImageCms, ImageColor, UnidentifiedImageError
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from brushwork import images
-from brushwork.curate import hashing
-from brushwork.errors import DataError, UserError
+from brushwork.curate import hashing, resizing
+from brushwork.errors import DataError
 from brushwork.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
-    from numpy.typing import NDArray
+    from brushwork.curate.resizing import Pixels
 
-    Pixels = NDArray[np.uint8]
-    """(H, W, 3), blue first, as OpenCV has it."""
-
-LARGEST_REDUCTION = 8
-CUBIC, LINEAR = 1.25, 1.5
-"""Up to so many times the size wanted, interpolating comes nearer to Lanczos than averaging, or as near and faster."""
 ON_THEIR_SIDES = (
     Image.Transpose.ROTATE_90,
     Image.Transpose.ROTATE_270,
@@ -113,20 +106,6 @@ class Header:
     """Whether OpenCV reads it as Pillow does."""
 
 
-def opencv() -> ModuleType:
-    """Import OpenCV.
-
-    Raises:
-        UserError: It is not installed.
-    """
-    try:
-        import cv2
-    except ImportError as error:
-        message = "The fast image path needs OpenCV. Install it: pip install 'brushwork[data]'"
-        raise UserError(message) from error
-    return cv2
-
-
 def standardise(data: bytes, settings: PictureConfig) -> Standardised:
     """Bring an encoded picture into the form of the data set.
 
@@ -141,10 +120,6 @@ def standardise(data: bytes, settings: PictureConfig) -> Standardised:
     decoded = _decode(data, header, settings)
     pixels = _upright(_resized(decoded, settings.size), decoded.turn)
     pixels = _to_srgb(_cropped(pixels, settings), header)
-    cv2 = opencv()
-    grey = cv2.resize(
-        cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), (hashing.SIDE, hashing.SIDE), interpolation=cv2.INTER_AREA
-    )
     lying = decoded.turn in ON_THEIR_SIDES
     height, width = pixels.shape[:2]
     return Standardised(
@@ -153,7 +128,7 @@ def standardise(data: bytes, settings: PictureConfig) -> Standardised:
         height,
         original_width=decoded.height if lying else decoded.width,
         original_height=decoded.width if lying else decoded.height,
-        hashes=hashing.perceptual_hash(grey),
+        hashes=hashing.perceptual_hash(resizing.means(pixels, hashing.SIDE)),
     )
 
 
@@ -229,41 +204,24 @@ def _decode(data: bytes, header: Header, settings: PictureConfig) -> _Decoded:
 
 def _quick(data: bytes, header: Header, size: int) -> Pixels | None:
     """Decode with OpenCV; None where it cannot."""
-    cv2 = opencv()
+    cv2 = resizing.opencv()
     flags = {
         1: cv2.IMREAD_COLOR,
         2: cv2.IMREAD_REDUCED_COLOR_2,
         4: cv2.IMREAD_REDUCED_COLOR_4,
         8: cv2.IMREAD_REDUCED_COLOR_8,
-    }[reduction(min(header.width, header.height), size) if header.format == "JPEG" else 1]
+    }[resizing.reduction(min(header.width, header.height), size) if header.format == "JPEG" else 1]
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)  # type: ignore[no-any-return]
     except cv2.error:
         return None
 
 
-def reduction(shorter: int, size: int) -> int:
-    """Return by how much a JPEG may be reduced while it is decoded and still be as large as wanted.
-
-    >>> reduction(1024, 512), reduction(1023, 512), reduction(9000, 512)
-    (2, 1, 8)
-    """
-    factor = 1
-    while factor < LARGEST_REDUCTION and shorter >= 2 * factor * size:
-        factor *= 2
-    return factor
-
-
 def _resized(decoded: _Decoded, size: int) -> Pixels:
-    """Bring the shorter side to ``size``: by the mean over areas, or interpolated where little changes or it grows."""
-    cv2 = opencv()
+    """Bring the shorter side to ``size``."""
     pixels, width, height = decoded.pixels, decoded.width, decoded.height
     width, height = (size, int(size * height / width)) if width <= height else (int(size * width / height), size)
-    if pixels.shape[:2] == (height, width):
-        return pixels
-    times = min(pixels.shape[0] / height, pixels.shape[1] / width)
-    way = cv2.INTER_CUBIC if times <= CUBIC else cv2.INTER_LINEAR if times <= LINEAR else cv2.INTER_AREA
-    return cv2.resize(pixels, (width, height), interpolation=way)  # type: ignore[no-any-return]
+    return resizing.resize(pixels, width, height)
 
 
 def _upright(pixels: Pixels, turn: Image.Transpose | None) -> Pixels:
@@ -301,7 +259,7 @@ def most_detail(pixels: Pixels, size: int, along: int) -> int:
     attention begin with edges). Of the squares with nearly the most, the one nearest to the middle is taken: texture
     at the border is no reason to cut a subject.
     """
-    cv2 = opencv()
+    cv2 = resizing.opencv()
     space = int(pixels.shape[along]) - size
     scale = min(1.0, SALIENCY_SIDE / size)
     small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -341,7 +299,7 @@ def _transform(profile: bytes) -> ImageCms.ImageCmsTransform | None:
 
 
 def _encode(pixels: Pixels, settings: PictureConfig) -> bytes:
-    cv2 = opencv()
+    cv2 = resizing.opencv()
     options = {
         "jpeg": [cv2.IMWRITE_JPEG_QUALITY, settings.quality],
         "webp": [cv2.IMWRITE_WEBP_QUALITY, settings.quality],

@@ -5,21 +5,24 @@ cat.jpg  cat.txt
 dogs/rex.png  dogs/rex.caption
 """
 
-# A path is a plain string here, so that a million of them fit in memory.
-# ruff: noqa: PTH110, PTH112, PTH113, PTH116, PTH119, PTH122
+# A path is a plain string here: a million of them go by, and none stays in memory.
+# ruff: noqa: PTH110, PTH112, PTH113, PTH116, PTH118, PTH122
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections import Counter
+from collections import Counter, deque
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brushwork.errors import DataError, listing
 from brushwork.readers import FileRows, clean, read_text
+from brushwork.readers.spool import Few, in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tiff", ".tif", ".gif", ".avif"})
 CAPTIONS = (".txt", ".caption")
@@ -27,26 +30,43 @@ NOT_READ = frozenset({".heic", ".heif", ".jxl", ".psd", ".svg", ".raw", ".cr2", 
 """Pictures to people, but not to us: worth a word when they are left out."""
 
 
-def read(folder: Path, files: Sequence[str], suffixes: Sequence[str] = CAPTIONS) -> FileRows:
+def read(folder: Path, files: Iterable[str], suffixes: Sequence[str] = CAPTIONS) -> FileRows:
     """Read every picture with the caption beside it.
 
     Args:
         folder: For messages.
-        files: Everything below it, from ``walk``.
+        files: Everything below it, from ``walk``, to be gone through again and again.
         suffixes: Of the caption files.
 
     Raises:
         DataError: There is no picture, a text cannot be read, or a picture has a .txt and a .caption.
     """
-    found = pictures(files)
-    if not found:
+    both, orphans, bare = Few(), Few(), Few()
+
+    def rows() -> Iterator[tuple[str, str | None]]:
+        for path, texts in matched(files, suffixes):
+            if path is None:
+                orphans.add(*texts)
+            elif len(texts) > 1:
+                both.add(path)
+            else:
+                bare.add(*(() if texts else (path,)))
+                yield path, clean(read_text(Path(texts[0])), texts[0]) if texts else None
+
+    found = FileRows(rows())
+    if both:
+        message = (
+            f"{both.count} of {len(found) + both.count} pictures have both a .txt and a .caption ({both}).\n"
+            f"Say which one is meant: data.captions=txt or data.captions=caption"
+        )
+        raise DataError(message)
+    if not len(found):
         message = f"{folder}: no pictures in this folder. {_contents(files)}"
         raise DataError(message)
-    texts = beside(files, suffixes)
-    _refuse_both(found, texts)
-    rows = [(path, _caption(path, texts)) for path in found]
-    lacking = any(caption is None for _, caption in rows)
-    return FileRows(rows, [*_left_out(files), *(_orphans(found, texts) if lacking else [])])
+    # cat.jpg.txt beside cat.jpg
+    lost = [f"{orphans.count} caption files belong to no picture: {orphans}."] if orphans and bare else []
+    found.notes = [*_left_out(files), *lost]
+    return found
 
 
 def walk(folder: Path, hidden: list[str] | None = None, refused: list[str] | None = None) -> Iterator[str]:
@@ -69,35 +89,46 @@ def walk(folder: Path, hidden: list[str] | None = None, refused: list[str] | Non
                 continue
             seen.add((state.st_dev, state.st_ino))
             with os.scandir(here) as entries:
-                every = sorted(each.path for each in entries)
+                every = in_order(each.name for each in entries)
         except OSError as error:
             if refused is not None:
                 refused.append(here)
                 continue
             message = f"{here}: the folder cannot be listed ({error.strerror})"
             raise DataError(message) from error
-        listed = [path for path in every if _is_shown(os.path.basename(path))]
-        if hidden is not None:
-            hidden += [path for path in every if not _is_shown(os.path.basename(path))]
-        waiting += [path for path in reversed(listed) if os.path.isdir(path)]
-        # A link that leads nowhere counts, so that it is reported as a picture that cannot be read.
-        yield from (path for path in listed if os.path.isfile(path) or not os.path.exists(path))
+        inner = []
+        for name in every:
+            path = os.path.join(here, name)
+            if not _is_shown(name):
+                if hidden is not None:
+                    hidden.append(path)
+            elif os.path.isdir(path):
+                inner.append(path)
+            # A link that leads nowhere counts, so that it is reported as a picture that cannot be read.
+            elif os.path.isfile(path) or not os.path.exists(path):
+                yield path
+        waiting += reversed(inner)
 
 
 def _is_shown(name: str) -> bool:
     return not name.startswith(".") and name != "__MACOSX"
 
 
-def pictures(files: Sequence[str]) -> list[str]:
+def pictures(files: Iterable[str]) -> list[str]:
     """Return those files that are pictures by their suffix."""
-    return [each for each in files if _suffix(each) in PICTURES]
+    return [each for each in files if is_picture(each)]
+
+
+def is_picture(path: str) -> bool:
+    """Return whether a file is a picture by its suffix."""
+    return _suffix(path) in PICTURES
 
 
 def _suffix(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
-def beside(files: Sequence[str], suffixes: Sequence[str] = CAPTIONS) -> dict[str, list[str]]:
+def beside(files: Iterable[str], suffixes: Sequence[str] = CAPTIONS) -> dict[str, list[str]]:
     """Map the stem of each caption file (its path without the suffix) to the caption files of that stem."""
     texts: dict[str, list[str]] = {}
     for each in files:
@@ -111,38 +142,61 @@ def stem(path: str) -> str:
     return os.path.splitext(path)[0]
 
 
-def _caption(path: str, texts: dict[str, list[str]]) -> str | None:
-    found = texts.get(stem(path))
-    return clean(read_text(Path(found[0])), found[0]) if found else None
+@dataclass(slots=True)
+class _Group:
+    """Files of one stem, while they are gone through."""
+
+    stem: str
+    texts: list[str] = field(default_factory=list)
+    has_picture: bool = False
+    complete: bool = False
 
 
-def _refuse_both(found: Sequence[str], texts: dict[str, list[str]]) -> None:
-    both = [path for path in found if len(texts.get(stem(path), ())) > 1]
-    if both:
-        message = (
-            f"{len(both)} of {len(found)} pictures have both a .txt and a .caption ({listing(both)}).\n"
-            f"Say which one is meant: data.captions=txt or data.captions=caption"
-        )
-        raise DataError(message)
+def matched(files: Iterable[str], suffixes: Sequence[str] = CAPTIONS) -> Iterator[tuple[str | None, list[str]]]:
+    """Yield every picture with the caption files beside it, and None with caption files that no picture has.
+
+    Args:
+        files: From ``walk``, whose order it takes.
+        suffixes: Of the caption files.
+
+    A folder's names are sorted, so between two files of the stem ``cat`` there is nothing that does not begin with
+    ``cat.``: a stem is complete as soon as such a name comes, and few are held at a time.
+    """
+    open_: list[_Group] = []
+    waiting: deque[tuple[str, _Group]] = deque()
+    for path in itertools.chain(files, [""]):
+        while open_ and not path.startswith(f"{open_[-1].stem}."):
+            closed = open_.pop()
+            closed.complete = True
+            if closed.texts and not closed.has_picture:
+                yield None, closed.texts
+        while waiting and waiting[0][1].complete:
+            picture, group = waiting.popleft()
+            yield picture, group.texts
+        if not (is_picture(path) or _suffix(path) in suffixes):
+            continue
+        if not open_ or open_[-1].stem != stem(path):
+            open_.append(_Group(stem(path)))
+        if is_picture(path):
+            open_[-1].has_picture = True
+            waiting.append((path, open_[-1]))
+        else:
+            open_[-1].texts.append(path)
 
 
-def _contents(files: Sequence[str]) -> str:
+def _contents(files: Iterable[str]) -> str:
     """Say what a folder holds, by suffix."""
     counts = Counter(_suffix(each) or "without a suffix" for each in files)
     held = listing([f"{count} {suffix}" for suffix, count in counts.most_common()], 5)
     return f"It holds {held or 'nothing'}; read are {', '.join(sorted(PICTURES))}."
 
 
-def _left_out(files: Sequence[str]) -> list[str]:
+def _left_out(files: Iterable[str]) -> list[str]:
     """Say which pictures are in a format that is not read."""
-    names = [each for each in files if _suffix(each) in NOT_READ]
+    names = Few()
+    for each in files:
+        if _suffix(each) in NOT_READ:
+            names.add(each)
     if not names:
         return []
-    return [f"{len(names)} files are in a format that is not read and are left out: {listing(names)}. Save as PNG."]
-
-
-def _orphans(found: Sequence[str], texts: dict[str, list[str]]) -> list[str]:
-    """Say which caption files belong to no picture (``cat.jpg.txt`` beside ``cat.jpg``)."""
-    stems = {stem(path) for path in found}
-    names = [each for key, paths in texts.items() if key not in stems for each in paths]
-    return [f"{len(names)} caption files belong to no picture: {listing(names)}."] if names else []
+    return [f"{names.count} files are in a format that is not read and are left out: {names}. Save as PNG."]

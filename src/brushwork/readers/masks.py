@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from brushwork.errors import DataError, listing
 from brushwork.readers import ImageFile
 from brushwork.readers import folder as folders
+from brushwork.readers.spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from brushwork.readers import Row, Rows
@@ -22,15 +23,18 @@ if TYPE_CHECKING:
 ENDING = "-masklabel.png"
 
 
-def split(files: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def split(files: Iterable[str]) -> tuple[Iterable[str], dict[str, str]]:
     """Separate masks from the other files; they are returned by the stem of their picture."""
-    masks = {path[: -len(ENDING)]: path for path in files if path.lower().endswith(ENDING)}
-    found = set(masks.values())
-    return [path for path in files if path not in found], masks
+    masks = {path[: -len(ENDING)]: path for path in files if _is_mask(path)}
+    return (Spool(path for path in files if not _is_mask(path)) if masks else files), masks
+
+
+def _is_mask(path: str) -> bool:
+    return path.lower().endswith(ENDING)
 
 
 def check(
-    folder: Path, files: Sequence[str], masks: Mapping[str, str], *, wanted: bool, in_table: bool = False
+    folder: Path, files: Iterable[str], masks: Mapping[str, str], *, wanted: bool, in_table: bool = False
 ) -> None:
     """Refuse masks that nobody asked for, that belong to no picture, or that are not there (or there twice).
 
@@ -43,10 +47,12 @@ def check(
             f"To train on what is white in them: data.masks=true. Otherwise take them away."
         )
         raise DataError(message)
-    stems = {folders.stem(path) for path in folders.pictures(files)}
-    orphans = [path for stem, path in masks.items() if stem not in stems]
+    orphans = dict(masks)
+    for path in files if masks else ():
+        if folders.is_picture(path):
+            orphans.pop(folders.stem(path), None)
     if orphans:
-        message = f"{len(orphans)} of {len(masks)} masks belong to no picture: {listing(orphans)}."
+        message = f"{len(orphans)} of {len(masks)} masks belong to no picture: {listing(orphans.values())}."
         raise DataError(message)
     if wanted and masks and in_table:
         message = f"{folder} has masks both in its table and beside the pictures ({listing(masks.values())}). Keep one."

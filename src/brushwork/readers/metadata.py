@@ -4,24 +4,34 @@
 {"file_name": "cats/kit.jpg", "text": ["a small cat", "a kitten"]}
 """
 
-# A path is a plain string here, so that a million of them fit in memory.
+# A path is a plain string here: a million of them go by, and none stays in memory.
 # ruff: noqa: PTH110, PTH113, PTH118
 
 from __future__ import annotations
 
+import bisect
 import csv
-import io
+import itertools
 import json
 import os
+from array import array
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from brushwork.errors import DataError, listing
+import numpy as np
+
+from brushwork.errors import DataError
 from brushwork.readers import FileRows, clean_all, columns, folder, read_text
+from brushwork.readers.spool import Few
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from brushwork.readers import Captions
+
+BATCH, BUFFER = 1000, 1 << 16
+"""Rows of a Parquet file that are held at a time, and bytes that are read."""
 NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 
@@ -40,7 +50,7 @@ def find(home: Path) -> Path | None:
 
 def read(
     table: Path,
-    files: Sequence[str],
+    files: Iterable[str],
     image_column: str | None = None,
     caption_column: str | None = None,
     mask_column: str | None = None,
@@ -60,40 +70,63 @@ def read(
     Raises:
         DataError: The table cannot be read, a column is missing, or files that it names are.
     """
-    rows = entries(table)
-    names = list(dict.fromkeys(name for _, row in rows for name in row))
-    image = columns.choose(
-        names, columns.usual(names, image_column, columns.FILES), image_column, columns.FILES, str(table)
-    )
-    mask = _mask_column(table, names, mask_column) if masks else None
-    others = [name for name in names if name not in (image, mask)]
-    caption = columns.choose(names, others, caption_column, columns.CAPTIONS, str(table))
-    paths = [locate(table, line, row.get(image)) for line, row in rows]
-    refuse_missing(table, paths)
-    captions = [clean_all(row.get(caption), f"{table}:{line}") for line, row in rows]
-    drawn = _masks(table, mask, rows) if mask else {}
-    notes = _unlisted(table, files, [*paths, *drawn.values()])
-    unused = [] if masks else columns.unused_masks(others, str(table))
-    return FileRows(list(zip(paths, captions, strict=True)), [*notes, *unused], drawn)
+    names: dict[str, None] = {}
+    for _, row in stream(table):
+        names |= dict.fromkeys(row)
+    chosen = _Columns.choose(table, list(names), image_column, caption_column, mask_column if masks else None, masks)
+    listed, missing, lost, drawn = _Listed(), Few(), Few(), dict[int, str]()
+
+    def rows() -> Iterator[tuple[str, Captions]]:
+        for place, (line, row) in enumerate(stream(table)):
+            path = locate(table, line, row.get(chosen.image))
+            listed.add(path)
+            missing.add(*(() if os.path.isfile(path) else (path,)))
+            # A row without a mask is a picture that counts wholly.
+            if chosen.mask is not None and row.get(chosen.mask) not in (None, ""):
+                drawn[place] = locate(table, line, row[chosen.mask])
+                listed.add(drawn[place])
+                lost.add(*(() if os.path.isfile(drawn[place]) else (drawn[place],)))
+            yield path, clean_all(row.get(chosen.caption), f"{table}:{line}")
+
+    found = FileRows(rows(), masks=drawn)
+    _refuse_lost(table, missing, len(found))
+    if chosen.mask is not None and not drawn:
+        message = f"{table}: the column {chosen.mask} names no mask in any row. Leave data.masks out, or fill it in."
+        raise DataError(message)
+    _refuse_lost(table, lost, len(drawn))
+    unused = [] if masks else columns.unused_masks([each for each in names if each != chosen.image], str(table))
+    found.notes = [*_unlisted(table, files, listed), *unused]
+    return found
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Which columns of a table hold what."""
+
+    image: str
+    caption: str
+    mask: str | None
+
+    @classmethod
+    def choose(
+        cls,
+        table: Path,
+        names: Sequence[str],
+        image: str | None,
+        caption: str | None,
+        mask: str | None,
+        masks: bool,  # noqa: FBT001
+    ) -> _Columns:
+        files = columns.usual(names, image, columns.FILES)
+        image = columns.choose(names, files, image, columns.FILES, str(table))
+        mask = _mask_column(table, names, mask) if masks else None
+        others = [name for name in names if name not in (image, mask)]
+        return cls(image, columns.choose(names, others, caption, columns.CAPTIONS, str(table)), mask)
 
 
 def _mask_column(table: Path, names: Sequence[str], asked: str | None) -> str | None:
     found = columns.usual(names, asked, columns.MASKS)
     return columns.choose(names, found, asked, columns.MASKS, str(table)) if found else None
-
-
-def _masks(table: Path, column: str, rows: Sequence[tuple[int, dict[str, Any]]]) -> dict[int, str]:
-    """Return the file of each row's mask; a row without one is a picture that counts wholly."""
-    found = {
-        place: locate(table, line, row[column])
-        for place, (line, row) in enumerate(rows)
-        if row.get(column) is not None and row[column] != ""
-    }
-    if not found:
-        message = f"{table}: the column {column} names no mask in any row. Leave data.masks out, or fill it in."
-        raise DataError(message)
-    refuse_missing(table, list(found.values()))
-    return found
 
 
 def entries(table: Path) -> list[tuple[int, dict[str, Any]]]:
@@ -102,11 +135,26 @@ def entries(table: Path) -> list[tuple[int, dict[str, Any]]]:
     Raises:
         DataError: It cannot be read, or has none.
     """
-    rows = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}[table.suffix](table)
-    if not rows:
+    return list(stream(table))
+
+
+def stream(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the rows of a table, each with its line, so that few are in memory at a time.
+
+    Raises:
+        DataError: It cannot be read, or has none.
+    """
+    read_rows = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}[table.suffix]
+    line = 0
+    try:
+        for line, row in read_rows(table):
+            yield line, row
+    except (OSError, UnicodeDecodeError):
+        read_text(table)  # says it in its own words, with the place in the whole file
+        raise
+    if not line:
         message = f"{table}: the table has no rows."
         raise DataError(message)
-    return rows
 
 
 def locate(table: Path, line: int, name: object) -> str:
@@ -125,62 +173,89 @@ def locate(table: Path, line: int, name: object) -> str:
 
 def refuse_missing(table: Path, paths: Sequence[str]) -> None:
     """Refuse rows that name files which are not there."""
-    missing = [path for path in paths if not os.path.isfile(path)]
+    missing = Few()
+    missing.add(*(path for path in paths if not os.path.isfile(path)))
+    _refuse_lost(table, missing, len(paths))
+
+
+def _refuse_lost(table: Path, missing: Few, of: int) -> None:
     if missing:
-        message = f"{table}: {len(missing)} of {len(paths)} rows name a file that is not there: {listing(missing)}."
+        message = f"{table}: {missing.count} of {of} rows name a file that is not there: {missing}."
         raise DataError(message)
 
 
-def _unlisted(table: Path, files: Sequence[str], paths: Sequence[str]) -> list[str]:
+class _Listed:
+    """The files that a table names, by their hashes alone: eight bytes each. Of a million, no two have the same."""
+
+    def __init__(self) -> None:
+        self._hashes, self._sorted = array("q"), True
+
+    def add(self, path: str) -> None:
+        self._hashes.append(hash(os.path.normpath(path)))
+        self._sorted = False
+
+    def __contains__(self, path: str) -> bool:
+        if not self._sorted:
+            np.frombuffer(self._hashes, np.int64).sort()  # in place
+            self._sorted = True
+        wanted = hash(os.path.normpath(path))
+        place = bisect.bisect_left(self._hashes, wanted)
+        return place < len(self._hashes) and self._hashes[place] == wanted
+
+
+def _unlisted(table: Path, files: Iterable[str], listed: _Listed) -> list[str]:
     """Say which pictures below the table's folder it does not mention."""
     home = os.path.join(table.parent, "")
-    listed = {os.path.normpath(path) for path in paths}
-    below = [path for path in folder.pictures(files) if path.startswith(home)]
-    names = [path for path in below if os.path.normpath(path) not in listed]
-    return [f"{len(names)} pictures have no row in {table} and are left out: {listing(names)}."] if names else []
+    names = Few()
+    for path in files:
+        if folder.is_picture(path) and path.startswith(home) and path not in listed:
+            names.add(path)
+    return [f"{names.count} pictures have no row in {table} and are left out: {names}."] if names else []
 
 
-def _read_jsonl(table: Path) -> list[tuple[int, dict[str, Any]]]:
-    rows = []
-    for line, text in enumerate(read_text(table).split("\n"), start=1):
-        if not text.strip():
-            continue
-        try:
-            row = json.loads(text)
-        except json.JSONDecodeError as error:
-            message = f"{table}:{line} is not JSON ({error.msg} at column {error.colno})."
-            raise DataError(message) from error
-        if not isinstance(row, dict):
-            message = f'{table}:{line} is not an object. A line looks like {{"file_name": "a.jpg", "text": "a cat"}}.'
-            raise DataError(message)
-        rows.append((line, row))
-    return rows
-
-
-def _read_csv(table: Path) -> list[tuple[int, dict[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(read_text(table), newline=""), strict=True)
-    rows = []
-    try:
-        for row in reader:
-            if None in row or None in row.values():
+def _read_jsonl(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with table.open(encoding="utf-8-sig", newline="\n") as lines:
+        for line, text in enumerate(lines, start=1):
+            if not text.strip():
+                continue
+            try:
+                row = json.loads(text)
+            except json.JSONDecodeError as error:
+                message = f"{table}:{line} is not JSON ({error.msg} at column {error.colno})."
+                raise DataError(message) from error
+            if not isinstance(row, dict):
                 message = (
-                    f"{table}:{reader.line_num} has not as many fields as the header ({len(reader.fieldnames or ())}). "
-                    f"Put captions with commas in quotes."
+                    f'{table}:{line} is not an object. A line looks like {{"file_name": "a.jpg", "text": "a cat"}}.'
                 )
                 raise DataError(message)
-            rows.append((reader.line_num, row))
-    except csv.Error as error:
-        message = f"{table} is not CSV near line {reader.line_num + 1} ({error})."
-        raise DataError(message) from error
-    return rows
+            yield line, row
 
 
-def _read_parquet(table: Path) -> list[tuple[int, dict[str, Any]]]:
+def _read_csv(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with table.open(encoding="utf-8-sig", newline="") as text:
+        reader = csv.DictReader(text, strict=True)
+        try:
+            for row in reader:
+                if None in row or None in row.values():
+                    message = (
+                        f"{table}:{reader.line_num} has not as many fields as the header "
+                        f"({len(reader.fieldnames or ())}). Put captions with commas in quotes."
+                    )
+                    raise DataError(message)
+                yield reader.line_num, row
+        except csv.Error as error:
+            message = f"{table} is not CSV near line {reader.line_num + 1} ({error})."
+            raise DataError(message) from error
+
+
+def _read_parquet(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return list(enumerate(pq.read_table(table).to_pylist(), start=1))
+        with pq.ParquetFile(table, buffer_size=BUFFER) as file:
+            batches = (batch.to_pylist() for batch in file.iter_batches(BATCH))
+            yield from enumerate(itertools.chain.from_iterable(batches), start=1)
     except (pa.ArrowException, OSError) as error:
         message = f"{table} is not a readable Parquet file ({str(error).splitlines()[0]})."
         raise DataError(message) from error

@@ -86,7 +86,13 @@ def is_shards(path: str) -> bool:
     """Return whether a path names tar files: one, several by ``{000..007}`` or ``*``, or a folder with nothing else."""
     if path.endswith((".tar", ".tar.gz", ".tgz")):
         return True
-    return os.path.isdir(path) and bool(glob.glob(os.path.join(glob.escape(path), "*.tar")))
+    if not os.path.isdir(path):
+        return False
+    try:
+        with os.scandir(path) as entries:  # glob would hold every name of a folder of pictures
+            return any(each.name.endswith(".tar") and not each.name.startswith(".") for each in entries)
+    except OSError:
+        return False  # who reads the folder says that it cannot be listed
 
 
 def expand(path: str) -> list[str]:

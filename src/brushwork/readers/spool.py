@@ -10,6 +10,8 @@ spawned processes may read at the same time, and what was read stays in nobody's
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import json
 import os
 import tempfile
@@ -25,6 +27,11 @@ BUFFER = 1 << 16
 BLOCK = 64
 """The place in the file is remembered of every so many rows; of those between, the size."""
 
+SORTED = 50_000
+"""So many names are sorted in memory at a time."""
+NAMED = 3
+"""So many names are kept of many."""
+
 
 class Spool:
     """Rows on disk, by index."""
@@ -36,6 +43,7 @@ class Spool:
         weakref.finalize(self, _remove, self._file, self._path, os.getpid())
         for row in rows:
             self.append(row)
+        self._flush()
 
     def append(self, row: Any) -> None:
         """Add a row."""
@@ -66,7 +74,13 @@ class Spool:
         return json.loads(os.pread(self._file, self._sizes[index], start).decode("utf-8", "surrogateescape"))
 
     def __iter__(self) -> Iterator[Any]:
-        return (self[index] for index in range(len(self)))
+        for first in range(0, len(self._sizes), BLOCK):
+            self._flush()
+            sizes, place = self._sizes[first : first + BLOCK], 0
+            data = os.pread(self._file, sum(sizes), self._starts[first // BLOCK])
+            for size in sizes:
+                yield json.loads(data[place : place + size].decode("utf-8", "surrogateescape"))
+                place += size
 
     def __getstate__(self) -> dict[str, Any]:
         """Go to another process as a path; the file stays this one's."""
@@ -78,6 +92,35 @@ class Spool:
         self._file = os.open(self._path, os.O_RDONLY)
         self._waiting, self._held, self._size = bytearray(), 0, 0
         weakref.finalize(self, os.close, self._file)
+
+
+def in_order(names: Iterable[str]) -> Iterable[str]:
+    """Return names in order, to be gone through again and again; many are sorted on disk, some at a time."""
+    waiting, done = iter(names), []
+    while len(part := sorted(itertools.islice(waiting, SORTED))) == SORTED:
+        done.append(Spool(part))
+    return Spool(heapq.merge(*done, part)) if done else part
+
+
+class Few:
+    """How many names there are, and the first of them, for a message about many."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._first: list[str] = []
+
+    def add(self, *names: str) -> None:
+        """Count some more."""
+        self.count += len(names)
+        self._first += names[: NAMED - len(self._first)]
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+    def __str__(self) -> str:
+        """Return the first few and how many more there are, as ``errors.listing`` does."""
+        shown = ", ".join(self._first)
+        return shown if self.count <= NAMED else f"{shown} and {self.count - NAMED} more"
 
 
 def _remove(file: int, path: str, owner: int) -> None:

@@ -21,7 +21,7 @@ from brushwork.sources import ImageSettings
 from brushwork.values import Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from datasets import Dataset
     from PIL.Image import Image
@@ -216,6 +216,7 @@ def find_rows(config: Config) -> Rows:
     """Choose the reader for a path; the captions are not looked at."""
     from brushwork.readers import arrow, masks, shards
     from brushwork.readers import folder as folders
+    from brushwork.readers.spool import Spool
 
     if shards.is_shards(config.path):
         unread = ("subset", "revision", "image_column", "masks", "mask_column")
@@ -229,7 +230,7 @@ def find_rows(config: Config) -> Rows:
     if arrow.is_saved(folder):
         _refuse(config, f"{config.path} is a saved data set", "subset")
         return _arrow_rows(arrow.from_disk(folder, config.split), config)
-    files = list(folders.walk(folder))
+    files: Iterable[str] = Spool(folders.walk(folder))
     if is_shards(files):
         return _arrow_rows(arrow.load(str(folder), config.subset, config.split), config)
     _refuse(config, f"{config.path} is a folder of pictures", "subset")
@@ -306,15 +307,15 @@ def nearest_data(path: str) -> str:
     return hint if "Did you mean" in hint else ""
 
 
-def is_shards(files: Sequence[str]) -> bool:
+def is_shards(files: Iterable[str]) -> bool:
     """Return whether a folder holds Parquet files with the pictures in them, as a clone of a hub data set does."""
     from brushwork.readers import folder as folders
 
-    tables = [each for each in files if each.endswith(".parquet") and Path(each).name != "metadata.parquet"]
-    return bool(tables) and not folders.pictures(files)
+    tables = (each for each in files if each.endswith(".parquet") and Path(each).name != "metadata.parquet")
+    return any(tables) and not any(map(folders.is_picture, files))
 
 
-def _from_folder(folder: Path, files: Sequence[str], config: Config) -> FileRows:
+def _from_folder(folder: Path, files: Iterable[str], config: Config) -> FileRows:
     """Read a folder of pictures, with its captions in a table or in files beside the pictures."""
     from brushwork.readers import folder as folders
     from brushwork.readers import metadata
@@ -335,14 +336,18 @@ def _from_folder(folder: Path, files: Sequence[str], config: Config) -> FileRows
     return metadata.read(table, files, *columns, masks=config.masks)
 
 
-def _refuse_both(table: Path, files: Sequence[str]) -> None:
+def _refuse_both(table: Path, files: Iterable[str]) -> None:
     from brushwork.readers import folder as folders
+    from brushwork.readers.spool import Few
 
-    stems = {folders.stem(path) for path in folders.pictures(files)}
-    texts = [path for stem, paths in folders.beside(files).items() if stem in stems for path in paths]
-    if texts:
+    found, first = Few(), ""
+    for path, texts in folders.matched(files):
+        if path is not None and texts:
+            found.add(*texts)
+            first = first or texts[0]
+    if found:
         message = (
-            f"{table.parent} has both {table.name} and {len(texts)} captions beside the pictures ({listing(texts)}).\n"
-            f"Say which are meant: data.captions=metadata or data.captions={Path(texts[0]).suffix[1:].lower()}"
+            f"{table.parent} has both {table.name} and {found.count} captions beside the pictures ({found}).\n"
+            f"Say which are meant: data.captions=metadata or data.captions={Path(first).suffix[1:].lower()}"
         )
         raise DataError(message)

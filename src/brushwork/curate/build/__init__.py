@@ -29,7 +29,7 @@ from brushwork.curate.build.fetching import client
 from brushwork.curate.build.selection import check, select
 from brushwork.curate.build.settings import BuildConfig, load, to_yaml
 from brushwork.curate.build.tables import find
-from brushwork.curate.pixels import opencv
+from brushwork.curate.resizing import opencv
 from brushwork.errors import UserError
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from brushwork.curate.build import parts
 from brushwork.curate.build.fetching import Fetcher
-from brushwork.curate.pixels import opencv
+from brushwork.curate.resizing import opencv
 from brushwork.errors import RunFailed, UserError
 
 if TYPE_CHECKING:

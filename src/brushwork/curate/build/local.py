@@ -115,7 +115,7 @@ def _pool(config: BuildConfig) -> Iterator[concurrent.futures.Executor]:
 
 def _begin() -> None:
     """Set up a process of the pool."""
-    from brushwork.curate.pixels import opencv
+    from brushwork.curate.resizing import opencv
 
     opencv().setNumThreads(1)  # the processes share the cores
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends us
