@@ -49,9 +49,10 @@ def _runs(router: APIRouter, trainings: Trainings) -> None:
         return [*trainings.unborn(), *(trainings.shown(trainings.find(name)) for name in trainings.known())]
 
     @router.post("/runs", status_code=201)
-    async def start(asked: TrainingAsked) -> dict[str, str]:
-        """Start a training run; one at a time."""
-        return {"name": await trainings.start(asked)}
+    async def start(asked: TrainingAsked) -> dict[str, Any]:
+        """Start a training run; one trains at a time, the others wait: ``position`` says how many are before it."""
+        name = await trainings.start(asked)
+        return {"name": name, "position": trainings.position(name)}
 
     @router.get("/runs/{name}")
     async def one(name: str) -> dict[str, Any]:
@@ -64,15 +65,15 @@ def _runs(router: APIRouter, trainings: Trainings) -> None:
 
     @router.post("/runs/{name}/stop")
     async def stop(name: str) -> dict[str, str]:
-        """Let a run write a checkpoint and end."""
+        """Let a run write a checkpoint and end; one that waits does not begin."""
         await trainings.stop(name)
         return {"name": name}
 
     @router.post("/runs/{name}/resume")
-    async def resume(name: str) -> dict[str, str]:
-        """Go on with a run that was stopped."""
+    async def resume(name: str) -> dict[str, Any]:
+        """Go on with a run that was stopped, when the runs before it are over."""
         await trainings.resume(name)
-        return {"name": name}
+        return {"name": name, "position": trainings.position(name)}
 
     @router.get("/runs/{name}/steps")
     async def steps(name: str, after: int = 0) -> list[dict[str, Any]]:
@@ -103,7 +104,7 @@ async def _follow(trainings: Trainings, name: str, after: int) -> AsyncIterator[
         for step in steps:
             after = step["index"]
             yield f"id: {after}\nevent: step\ndata: {json.dumps(step)}\n\n"
-        state = json.dumps({key: shown.get(key) for key in ("status", "error", "samples", "report")})
+        state = json.dumps({key: shown.get(key) for key in ("status", "position", "error", "samples", "report")})
         if state != told:
             told = state
             yield f"event: state\ndata: {state}\n\n"
@@ -172,6 +173,6 @@ def _forms(router: APIRouter, trainings: Trainings) -> None:
         return {"methods": configs.presets(), "schema": configs.schema(), "metrics": registry.names("metrics")}
 
     @router.post("/train/estimate")
-    async def estimate(asked: TrainingAsked) -> dict[str, Any]:
-        """Return what a run would be: steps, rates and the reasons, memory, time."""
-        return await trainings.estimate(asked)
+    async def estimate(asked: TrainingAsked, calibrate: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002  (a query parameter)
+        """Return what a run would be: steps, rates and the reasons, memory, disk; time if a few steps may be tried."""
+        return await trainings.estimate(asked, calibrate=calibrate)
