@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +17,7 @@ from brushwork.errors import UserError
 from brushwork.infotext import read_bytes
 from brushwork.serve.datasets import MARK, Datasets
 from brushwork.serve.line import Full
+from brushwork.serve.live import Live
 from brushwork.serve.settings import Keep, Limits, ServeConfig
 from brushwork.serve.turns import Turns
 
@@ -26,15 +29,13 @@ if TYPE_CHECKING:
 
 def sweep(server: Pretended) -> dict[str, int]:
     """Sweep in the server's own thread."""
-    import asyncio
-
     return asyncio.run_coroutine_threadsafe(server.engine.keeper.sweep(), server.loop).result(30)
 
 
 def draw(server: Pretended, **job: Any) -> dict[str, Any]:
     made = server.ask("POST", "/api/v1/jobs", json={"kind": "txt2img", "prompt": "a dog", **job})
     assert made.status_code == 202, made.text
-    server.until(lambda: server.engine.live[made.json()["id"]].over.is_set())
+    server.until(server.engine.live[made.json()["id"]].over.is_set)
     return dict(server.ask("GET", f"/api/v1/jobs/{made.json()['id']}").json())
 
 
@@ -207,6 +208,20 @@ def test_findings_name_the_pictures_of_the_data_set_and_no_folder(tmp_path: Path
         page = server.ask("GET", "/api/v1/datasets/bear/report/page?resolution=64")
         assert "sandbox" in page.headers["content-security-policy"]
         assert str(tmp_path) not in report.text + page.text
+
+
+def test_who_follows_a_job_misses_nothing_that_is_told_meanwhile() -> None:
+    async def heard() -> list[str]:
+        live, kinds = Live("j", "me", "txt2img", [], [], deque()), []
+        live.tell("queued")
+        async for event in live.follow():
+            kinds.append(event.type)
+            if event.type == "queued":
+                live.tell("started")
+                live.tell("done")
+        return kinds
+
+    assert asyncio.run(asyncio.wait_for(heard(), 5)) == ["queued", "started", "done"]
 
 
 def test_waiting_runs_outlive_the_process_and_are_bounded(tmp_path: Path) -> None:

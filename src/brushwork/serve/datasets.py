@@ -227,9 +227,10 @@ class Datasets:
         Raises:
             UserError: With the nearest name.
         """
-        known = {each["name"]: each["embedded"] for each in self.all()}
-        folder = EMBEDDED if known.get(name) else self.folder
-        return names.inside(folder, name, "data set", list(known))
+        embedded = [each.name for each in EMBEDDED.iterdir() if each.is_dir()]
+        own = [each.name for each in self.folder.iterdir() if each.is_dir()] if self.folder.is_dir() else []
+        folder = EMBEDDED if name in embedded else self.folder
+        return names.inside(folder, name, "data set", [*own, *embedded])
 
     @staticmethod
     def _files(folder: Path) -> list[Path]:

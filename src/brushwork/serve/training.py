@@ -276,8 +276,9 @@ class Trainings:
 
     async def end(self) -> None:
         """Stop all runs, which write their checkpoints; those that wait do so until a server starts again."""
-        if self._draining is not None:
-            self._draining.cancel()
+        async with self._entering:  # not while a process is being started
+            if self._draining is not None:
+                self._draining.cancel()
         for name, process in self.processes.items():
             if process.returncode is None:
                 await self.stop(name)
@@ -302,8 +303,10 @@ class Trainings:
         while self.turns:
             if self.busy():
                 await asyncio.sleep(LOOK_EVERY)
-            else:
-                await self._spawn(*self.turns.take())
+                continue
+            async with self._entering:
+                if self.turns:  # it may have left meanwhile
+                    await self._spawn(*self.turns.take())
 
     def _recipe(self, name: str) -> Path:
         return self.config.data / "recipes" / f"{name}.yaml"
