@@ -21,16 +21,17 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, needs_browser]
 
 PRESS = """((text, place) => {
-    const found = [...(place ?? document.querySelector("main")).querySelectorAll("button")].filter((e) => e.textContent === text);
-    if (!found.length) throw new Error(`no button ${text}`);
-    found[0].click();
+    const found = [...place.querySelectorAll("button")].find((each) => each.textContent === text);
+    if (!found) throw new Error(`no button ${text}`);
+    found.click();
 })"""
 DROP = """((place, files) => {
     const given = new DataTransfer();
     for (const [name, type, data] of files) {
         given.items.add(new File([Uint8Array.from(atob(data), (each) => each.charCodeAt(0))], name, { type }));
     }
-    document.querySelector(place).dispatchEvent(new DragEvent("drop", { dataTransfer: given, bubbles: true, cancelable: true }));
+    const event = new DragEvent("drop", { dataTransfer: given, bubbles: true, cancelable: true });
+    document.querySelector(place).dispatchEvent(event);
 })"""
 
 
@@ -158,7 +159,8 @@ def test_settings_come_back_from_a_picture_and_from_pasted_text_and_styles_are_a
         f"""(() => {{
             const clipboardData = new DataTransfer();
             clipboardData.setData("text", {json.dumps(text)});
-            document.querySelector("[name=prompt]").dispatchEvent(new ClipboardEvent("paste", {{ clipboardData, cancelable: true }}));
+            const event = new ClipboardEvent("paste", {{ clipboardData, cancelable: true }});
+            document.querySelector("[name=prompt]").dispatchEvent(event);
         }})()"""
     )
     browser.wait("document.querySelector('[name=seed]').value === '99'")
@@ -259,7 +261,8 @@ def test_every_page_fits_a_phone_has_labels_and_breaks_nothing(server: Pretended
     server.ask("POST", "/api/v1/jobs", json={"kind": "txt2img", "prompt": "a" * 300})
     browser.send("Emulation.setDeviceMetricsOverride", width=420, height=900, deviceScaleFactor=1, mobile=True)
     unlabelled = """[...document.querySelectorAll("main :is(input, select, textarea, button, img)")].filter((each) =>
-        !each.labels?.length && !each.getAttribute("aria-label") && !each.textContent.trim() && !each.alt).map((each) => each.outerHTML)"""
+        !each.labels?.length && !each.getAttribute("aria-label") && !each.textContent.trim() && !each.alt)
+        .map((each) => each.outerHTML)"""
     for page in ("generate", "compare", "train/mascot", "data/mascot", "vote", "runs"):
         go(browser, server, page, "!!document.querySelector('main .card h2')")
         assert browser.value("document.documentElement.scrollWidth") <= 420, page
