@@ -52,7 +52,7 @@ def tables_of(kind: str, asked: Mapping[str, Any], count: int) -> list[Table]:
     """Return a job's tables: a grid's for each value of z, a comparison's with models across; of other jobs none."""
     if kind == "grid":
         labels = [tuple(_label(axis["name"], value) for value in axis["values"]) for axis in asked["axes"]]
-        columns, rows, titles = (*labels, *[("",)] * (3 - len(labels)))
+        columns, rows, titles = [*labels, ("",), ("",)][:3]
         size = len(columns) * len(rows)
         return [Table(title, columns, rows, place * size) for place, title in enumerate(titles)]
     if kind == "compare":

@@ -77,7 +77,10 @@ class Styles:
         self._write({each: style for each, style in known.items() if each != name})
 
     def _write(self, styles: dict[str, Style]) -> None:
-        with replacing(self.path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        with (
+            replacing(self.path) as temporary,
+            temporary.open("w", encoding="utf-8", errors="replace", newline="") as file,
+        ):
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             writer.writerows(styles.values())
