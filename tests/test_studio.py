@@ -36,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def test_a_newcomer_gets_from_pictures_to_a_tuned_model_a_comparison_and_a_vote(server: Server) -> None:
     with Browser(width=1300) as browser:
-        browser.patience = 200.0
+        browser.patience = 400.0
         browser.open(server.url)
         browser.wait("!!document.querySelector('.welcome a[href=\"#data\"]')")
         browser.value("document.querySelector('.welcome a[href=\"#data\"]').click()")

@@ -120,6 +120,7 @@ export async function show(page, [model]) {
           h("div", { className: "row" }, h("h2", {}, job.asked.prompt || job.kind), forget), shown(job, actions));
         return card;
       }));
+    if (history.parentElement) history.parentElement.hidden = !history.children.length;
     const running = jobs.find((job) => ["queued", "running"].includes(job.state));
     if (running && !close) {
       follow(running.id);
