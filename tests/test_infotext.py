@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -127,3 +128,11 @@ def test_what_is_no_png_is_refused(tmp_path: Path, content: bytes | None) -> Non
         path.write_bytes(content)
     with pytest.raises(UserError, match=r"file\.png.*(not there|not a PNG)"):
         infotext.read_png(path)
+
+
+@pytest.mark.parametrize("line", ["a" * 1_000_000, "a " * 500_000, 'x: "' * 250_000, "a" * 16_000, 'x: "' * 4000])
+def test_a_hostile_last_line_takes_no_time(line: str) -> None:
+    before = time.process_time()
+    found = infotext.parse(f"a dog\n{line}")
+    assert time.process_time() - before < 2
+    assert found.prompt.startswith("a dog")

@@ -71,6 +71,15 @@ def test_a_grid_has_every_combination_x_innermost() -> None:
     ]  # fmt: skip
 
 
+def test_axes_of_adapters_and_their_weights_go_together_in_any_order() -> None:
+    adapters, weights = Axis(name="adapter", values=("none", "ink")), Axis(name="adapter_weight", values=(0.5, 1))
+    for axes in ((adapters, weights), (weights, adapters)):
+        planned = Grid(prompt="a dog", seed=9, axes=axes).pictures(lambda: 0)
+        found = sorted((each.label, [(one.name, one.weight) for one in each.adapters]) for each in planned)
+        assert [have for label, have in found if "none" in label] == [[], []]
+        assert sorted(have for label, have in found if "ink" in label) == [[("ink", 0.5)], [("ink", 1.0)]]
+
+
 @pytest.mark.parametrize(
     ("axis", "said"),
     [

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 PARAMETERS, PROVENANCE = "parameters", "brushwork"
 NEGATIVE = "Negative prompt:"
-_FIELD = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+_FIELD = re.compile(r'\s*(\w[\w \-/]{1,63}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+_LONGEST_LINE = 16_384
+"""Characters; a longer last line is no settings line. Pictures come from anybody, and the search is quadratic in it."""
 _FEWEST_FIELDS = 3  # fewer on the last line and readers take it for a part of the prompt
 
 
@@ -73,7 +75,7 @@ def write(prompt: str, negative_prompt: str, fields: Mapping[str, object]) -> st
 def parse(text: str) -> Infotext:
     """Read an infotext, ours or another tool's; what is no settings line belongs to the prompt."""
     *lines, last = text.strip().split("\n")
-    found = _FIELD.findall(last)
+    found = _FIELD.findall(last) if len(last) <= _LONGEST_LINE else []
     if len(found) < _FEWEST_FIELDS:
         lines, found = [*lines, last], []
     prompt: list[str] = []

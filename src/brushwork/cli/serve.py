@@ -40,10 +40,21 @@ from brushwork.errors import ConfigError
 @click.option("--allow-host", multiple=True, metavar="NAME", help="Another name by which this server is asked for.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda ...")
 @click.option("--queue", type=click.IntRange(1), default=256, show_default=True, help="Jobs that may wait.")
+@click.option("--keep-gb", type=click.FloatRange(0.001), default=20, show_default=True, metavar="GB",
+    help="Room for drawn and sent pictures; beyond it the oldest jobs are forgotten.",
+)  # fmt: skip
+@click.option("--keep-images", type=click.IntRange(1), metavar="N", help="Keep the newest N drawn pictures only.")
+@click.option("--keep-uploads", type=click.FloatRange(0, min_open=True), default=24, show_default=True, metavar="HOURS",
+    help="Remove pictures that were sent and that no job used.",
+)  # fmt: skip
+@click.option("--keep-datasets", type=click.FloatRange(0, min_open=True), metavar="DAYS",
+    help="Remove data sets that were made in the studio, left untouched and never trained on; default: never.",
+)  # fmt: skip
 @json_option
 def command(
     host: str, port: int, token: str | None, models: tuple[Path, ...], controlnet: tuple[Path, ...], runs: Path,
-    data: Path, datasets: Path, allow_host: tuple[str, ...], device: str, queue: int, as_json: bool,
+    data: Path, datasets: Path, allow_host: tuple[str, ...], device: str, queue: int, keep_gb: float,
+    keep_images: int | None, keep_uploads: float, keep_datasets: float | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Serve the studio page and the HTTP APIs: native, A1111's and OpenAI's.
 
@@ -54,13 +65,15 @@ def command(
 
     surroundings.be_quiet()
     from brushwork.serve.listen import listen
-    from brushwork.serve.settings import Limits, ServeConfig
+    from brushwork.serve.settings import Keep, Limits, ServeConfig
 
     made = secrets.token_urlsafe(24) if token == "auto" else token  # noqa: S105  (the word for making one)
+    kept = {"uploads_hours": keep_uploads, "datasets_days": keep_datasets}
     try:
         config = ServeConfig(
             host=host, port=port, token=made, models=models, controlnet=controlnet, runs=runs, data=data,
             datasets=datasets, allowed_hosts=allow_host, device=device, limits=Limits(queued=queue),
+            keep=Keep(pictures=keep_images, bytes=round(keep_gb * 1e9), **kept),
         )  # fmt: skip
     except ValidationError as error:
         raise ConfigError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None

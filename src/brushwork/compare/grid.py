@@ -103,52 +103,62 @@ def prompts_of(side: DrawnSide, wanted: Wanted) -> list[str]:
     return [prompt_of(side.side, text, wanted) for text in wanted.prompts]
 
 
-def sheet(blocks: Sequence[Block]) -> Image:
-    """Draw the blocks below one another, with their labels."""
+def sheet(blocks: Sequence[Block], largest: int = LARGEST) -> Image:
+    """Draw the blocks below one another, with their labels.
+
+    Args:
+        blocks: The grids.
+        largest: Pixels of a picture's longer side; larger pictures are made smaller. Labels grow with large pictures.
+    """
     from PIL import Image as Images
     from PIL import ImageDraw, ImageFont
 
-    font = ImageFont.load_default(13)
-    side = _side(blocks)
-    heights = [LINE * 4 + len(block.rows) * (side + GAP + _under(block)) for block in blocks]
-    width = LABEL + max(len(block.columns) for block in blocks) * (side + GAP)
+    side = _side(blocks, largest)
+    scale = max(1.0, side / (2 * LARGEST))
+    line, gap, margin = (round(scale * each) for each in (LINE, GAP, LABEL))
+    if not any(label for block in blocks for label, _ in block.rows):
+        margin = gap
+    font = ImageFont.load_default(13 * scale)
+    heights = [line * 4 + len(block.rows) * (side + gap + _under(block, line)) for block in blocks]
+    width = margin + max(len(block.columns) for block in blocks) * (side + gap)
     image = Images.new("RGB", (width, sum(heights)), PAPER)
     pen = ImageDraw.Draw(image)
     top = 0
     for block, height in zip(blocks, heights, strict=True):
         pen.text((4, top + 4), block.title, INK, font)
         for column, label in enumerate(block.columns):
-            left = LABEL + column * (side + GAP)
-            pen.multiline_text(
-                (left + side // 2, top + LINE + 6), _wrapped(label, side), INK, font, anchor="ma", align="center"
-            )
+            middle = margin + column * (side + gap) + side // 2
+            text = _wrapped(label, side / scale)
+            pen.multiline_text((middle, top + line + 6), text, INK, font, anchor="ma", align="center")
         for row, (label, pictures) in enumerate(block.rows):
-            line = top + LINE * 4 - 8 + row * (side + GAP + _under(block))
-            pen.multiline_text((4, line + 4), _wrapped(label, LABEL - 12), INK, font)
+            height_of_row = side + gap + _under(block, line)
+            upper = top + line * 4 - 8 + row * height_of_row
+            pen.multiline_text((4, upper + 4), _wrapped(label, LABEL - 12), INK, font)
             for column, shown in enumerate(pictures):
-                left = LABEL + column * (side + GAP)
+                left = margin + column * (side + gap)
                 if shown.path is not None:
-                    image.paste(_scaled(shown.path, side), (left, line))
+                    image.paste(_scaled(shown.path, side), (left, upper))
                 if shown.text:
-                    pen.text((left + side // 2, line + side + 1), shown.text, INK, font, anchor="ma")
+                    pen.text((left + side // 2, upper + side + 1), shown.text, INK, font, anchor="ma")
         top += height
     return image
 
 
-def _under(block: Block) -> int:
-    return LINE if any(shown.text for _, row in block.rows for shown in row) else 0
+def _under(block: Block, line: int) -> int:
+    return line if any(shown.text for _, row in block.rows for shown in row) else 0
 
 
-def _wrapped(text: str, width: int) -> str:
-    return "\n".join(textwrap.wrap(text, max(8, width // 7))[:3])
+def _wrapped(text: str, width: float) -> str:
+    lines = [line for part in text.split("\n") for line in textwrap.wrap(part, max(8, int(width / 7)))]
+    return "\n".join(lines[:3])
 
 
-def _side(blocks: Sequence[Block]) -> int:
+def _side(blocks: Sequence[Block], largest: int) -> int:
     from PIL import Image as Images
 
     path = next(shown.path for block in blocks for _, row in block.rows for shown in row if shown.path)
     with Images.open(path) as picture:
-        return max(SHOWN, min(LARGEST, max(picture.size)))
+        return max(SHOWN, min(largest, max(picture.size)))
 
 
 def _scaled(path: Path, side: int) -> Image:

@@ -27,6 +27,7 @@ from brushwork.serve.datasets import Datasets
 from brushwork.serve.easel import EaselConfig
 from brushwork.serve.hand import Hand
 from brushwork.serve.jobs import AdapterAsked
+from brushwork.serve.keeping import Keeper
 from brushwork.serve.line import Line
 from brushwork.serve.live import Live
 from brushwork.serve.places import Places
@@ -86,20 +87,22 @@ class Engine:
         self.hand = Hand(easel, self._heard, self._died, self.places.hide)
         self._wake = asyncio.Event()
         self._errands: set[asyncio.Task[None]] = set()
-        self._dispatching: asyncio.Task[None] | None = None
+        self._forever: list[asyncio.Task[None]] = []
+        self.keeper = Keeper(self)
 
     async def start(self) -> int:
         """Begin to hand pictures out; return how many jobs an earlier server left unfinished."""
         left = self.store.recover()
-        self._dispatching = asyncio.create_task(self._dispatch())
+        self._forever = [asyncio.create_task(self._dispatch()), asyncio.create_task(self.keeper.watch())]
+        await self.trainings.begin()
         return left
 
     async def stop(self) -> None:
         """End the worker; what is not done is marked when a server starts again."""
-        if self._dispatching is not None:
-            self._dispatching.cancel()
+        for task in self._forever:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._dispatching
+                await task
         await self.trainings.end()
         await self.hand.end()
         self.store.close()

@@ -9,6 +9,7 @@ nothing another client does, changes it afterwards.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError, model_validator
@@ -26,6 +27,8 @@ RANDOM = -1
 STATES = ("queued", "running", "done", "failed", "cancelled")
 OVER = ("done", "failed", "cancelled")
 SEEDS = 1 << 32
+NONE = "none"
+"""On the axis of adapters: a picture without one."""
 
 
 class AdapterAsked(Settings):
@@ -218,15 +221,16 @@ class Axis(Settings):
     """One direction of a grid."""
 
     name: Literal[
-        "model", "prompt", "seed", "steps", "guidance_scale", "sampler", "size", "adapter_weight", "clip_skip", "vae",
+        "model", "prompt", "seed", "steps", "guidance_scale", "sampler", "size", "adapter", "adapter_weight",
+        "clip_skip", "vae",
     ]  # fmt: skip
     values: tuple[str | float, ...] = Field(min_length=1, max_length=50)
 
-    def changes(self, asked: Drawn, value: str | float) -> dict[str, Any]:
+    def changes(self, asked: Drawn, value: str | float, adapters: tuple[AdapterAsked, ...]) -> dict[str, Any]:
         """Return what a value of this axis changes about a picture.
 
-        For ``prompt`` the first value is searched for and replaced by each (Prompt S/R). For ``adapter_weight`` every
-        adapter of the request gets the weight.
+        For ``prompt`` the first value is searched for and replaced by each (Prompt S/R). ``adapter`` names the only
+        adapter of the picture, "none" is none; for ``adapter_weight`` each of ``adapters`` gets the weight.
 
         Raises:
             ConfigError: The value is none of this axis.
@@ -237,26 +241,36 @@ class Axis(Settings):
                 message = f"axes: the prompt has no {first!r} in it, which the prompt axis is to replace"
                 raise ConfigError(message)
             return {"prompt": asked.prompt.replace(first, str(value))}
-        if self.name == "adapter_weight":
-            if not asked.adapters:
-                message = "axes: adapter_weight: the request has no adapters"
-                raise ConfigError(message)
-            return {"adapters": tuple(AdapterAsked(name=each.name, weight=_number(value)) for each in asked.adapters)}
+        if self.name in ("adapter", "adapter_weight"):
+            return {"adapters": self._adapters(value, adapters)}
         if self.name == "size":
-            width, _, height = str(value).partition("x")
-            if not (width.isdecimal() and height.isdecimal() and len(str(value)) < 12):  # noqa: PLR2004  (digits of sizes)
-                message = f"axes: size: {str(value)[:40]!r} is not WIDTHxHEIGHT"
-                raise ConfigError(message)
-            return {"width": int(width), "height": int(height)}
+            return _size(value)
         if self.name in ("seed", "steps", "clip_skip"):
             return {self.name: _whole(self.name, value)}
         if self.name == "guidance_scale":
             return {self.name: _number(value)}
         return {self.name: str(value)}
 
+    def _adapters(self, value: str | float, adapters: tuple[AdapterAsked, ...]) -> tuple[AdapterAsked, ...]:
+        if self.name == "adapter_weight":
+            return tuple(AdapterAsked(name=each.name, weight=_number(value)) for each in adapters)
+        weight = adapters[0].weight if adapters else 1.0
+        return () if value == NONE else (AdapterAsked(name=str(value), weight=weight),)
 
-def _shown(value: str | float) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
+
+def _size(value: str | float) -> dict[str, int]:
+    width, _, height = str(value).partition("x")
+    if not (width.isdecimal() and height.isdecimal() and len(str(value)) < 12):  # noqa: PLR2004  (digits of sizes)
+        message = f"axes: size: {str(value)[:40]!r} is not WIDTHxHEIGHT"
+        raise ConfigError(message)
+    return {"width": int(width), "height": int(height)}
+
+
+def shown(value: str | float) -> str:
+    """Return an axis' value as people write it."""
+    if isinstance(value, str):
+        return value
+    return str(int(value)) if float(value).is_integer() else f"{value:g}"
 
 
 def _number(value: str | float) -> float:
@@ -291,15 +305,21 @@ class Grid(Drawn):
 
     def pictures(self, random_seed: Callable[[], int]) -> list[Planned]:
         """Return what to draw, x innermost."""
+        names = [axis.name for axis in self.axes]
+        if "adapter_weight" in names and not self.adapters and "adapter" not in names:
+            message = "axes: adapter_weight: the request has no adapters"
+            raise ConfigError(message)
         (seeds,) = self.series(random_seed)
-        cells: list[tuple[dict[str, Any], str]] = [({}, "")]
-        for axis in reversed(self.axes):
-            cells = [
-                ({**changes, **axis.changes(self, value)}, f"{label}, {axis.name} {_shown(value)}".removeprefix(", "))
-                for changes, label in cells
-                for value in axis.values
-            ]
-        return [self.one(**{**seeds, **changes, "label": label}) for changes, label in cells]
+        outermost = self.axes[::-1]
+        cells = itertools.product(*(axis.values for axis in outermost))
+        return [self._cell(seeds, list(zip(outermost, values, strict=True))) for values in cells]
+
+    def _cell(self, seeds: dict[str, int], chosen: list[tuple[Axis, str | float]]) -> Planned:
+        changes: dict[str, Any] = {}
+        for axis, value in sorted(chosen, key=lambda each: each[0].name != "adapter"):  # before its weight
+            changes |= axis.changes(self, value, changes.get("adapters", self.adapters))
+        label = ", ".join(f"{axis.name} {shown(value)}" for axis, value in chosen)
+        return self.one(**{**seeds, **changes, "label": label})
 
 
 Job = Annotated[TextToImage | ImageToImage | Compare | Grid, Field(discriminator="kind")]

@@ -95,9 +95,10 @@ class Live:
     async def follow(self, after: int = 0) -> AsyncIterator[Event]:
         """Yield the events after a number, and then each new one until the job is over."""
         while True:
+            news = self.news  # before the look: what is told while an event is on its way must not be missed
             for event in [each for each in self.events if each.number > after]:
                 after = event.number
                 yield event
             if self.over.is_set() and after >= self.count:
                 return
-            await self.news.wait()
+            await news.wait()

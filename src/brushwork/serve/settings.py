@@ -27,8 +27,23 @@ class Limits(Settings):
     queued: PositiveInt = Field(256, description="Jobs that wait; more are answered 429.")
     body: PositiveInt = Field(32 << 20, description="Bytes of a request.")
     dataset: PositiveInt = Field(2000, description="Pictures of a data set that is made here.")
+    datasets: PositiveInt = Field(20 * 10**9, description="Bytes of all data sets that are made here.")
+    uploads: PositiveInt = Field(10**9, description="Bytes of pictures that were sent and that no job names yet.")
+    trainings: PositiveInt = Field(16, description="Training runs that wait; more are answered 429.")
     upload_pixels: PositiveInt = Field(64_000_000, description="Pixels of a picture that is sent.")
     guidance: PositiveFloat = Field(100.0, description="The guidance scale.")
+
+
+class Keep(Settings):
+    """How long what clients make stays; see ``brushwork.serve.keeping``."""
+
+    pictures: PositiveInt | None = Field(None, description="Drawn pictures, the newest; null: what there is room for.")
+    bytes: PositiveInt = Field(20 * 10**9, description="Of drawn and sent pictures; the oldest jobs go first.")
+    uploads_hours: PositiveFloat = Field(24.0, description="A sent picture that no job names.")
+    exports_hours: PositiveFloat = Field(24.0, description="A file that was exported; it can be made again.")
+    datasets_days: PositiveFloat | None = Field(
+        None, description="A data set that was made here, untouched and never trained on; null: for ever."
+    )
 
 
 class ServeConfig(Settings):
@@ -52,6 +67,7 @@ class ServeConfig(Settings):
     memory: PositiveFloat = Field(4.0, description="GiB of models that are kept loaded; one is always kept.")
     together: PositiveInt = Field(8, description="Pictures that are drawn at the same time.")
     limits: Limits = Limits()
+    keep: Keep = Keep()
 
     @property
     def local(self) -> bool:

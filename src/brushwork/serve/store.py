@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import secrets
 import sqlite3
 import time
@@ -37,6 +38,8 @@ create table if not exists pictures (
     state text not null, infotext text, seconds real
 );
 create table if not exists uploads (id text primary key, created real not null, width integer, height integer);
+create table if not exists uses (upload text not null, job text not null, primary key (upload, job));
+create index if not exists uses_of_jobs on uses(job);
 create index if not exists pictures_of_jobs on pictures(job, place);
 create index if not exists jobs_by_time on jobs(created);
 """
@@ -138,6 +141,8 @@ class Store:
             self._database.executemany(
                 "insert into pictures (id, job, place, planned, state) values (?, ?, ?, ?, ?)", rows
             )
+            used = {each for one in planned for each in (one.init, one.mask) if each is not None}
+            self._database.executemany("insert into uses values (?, ?)", [(each, job) for each in used])
         return ids
 
     def start(self, job: str) -> None:
@@ -229,9 +234,49 @@ class Store:
         ids = [row[0] for row in self._database.execute("select id from pictures where job = ?", (job,))]
         with self._transaction():
             self._database.execute("delete from pictures where job = ?", (job,))
+            self._database.execute("delete from uses where job = ?", (job,))
             self._database.execute("delete from jobs where id = ?", (job,))
         for each in ids:
             self.path(each).unlink(missing_ok=True)
+
+    def ended(self) -> list[tuple[str, list[str]]]:
+        """Return the jobs that are over with their finished pictures, the oldest first."""
+        rows = self._database.execute(
+            "select jobs.id, pictures.id from jobs left join pictures on pictures.job = jobs.id and "
+            "pictures.state = 'done' where jobs.state not in ('queued', 'running') order by jobs.created, jobs.number"
+        )
+        found: dict[str, list[str]] = {}
+        for job, picture in rows:
+            found.setdefault(job, []).extend([picture] if picture else [])
+        return list(found.items())
+
+    def uploads(self, *, used: bool, before: float | None = None) -> list[str]:
+        """Return the pictures that were sent before a time and are named by a job, or by none; the oldest first."""
+        there = "exists" if used else "not exists"
+        rows = self._database.execute(
+            f"select id from uploads where created < ? and {there} (select 1 from uses where upload = uploads.id) "  # noqa: S608  (our own words)
+            "order by created",
+            (math.inf if before is None else before,),
+        )
+        return [row[0] for row in rows]
+
+    def waiting_for(self, upload: str) -> list[str]:
+        """Return the jobs that are not over and start from a picture that was sent."""
+        rows = self._database.execute(
+            "select jobs.id from uses join jobs on jobs.id = uses.job where uses.upload = ? and "
+            "jobs.state in ('queued', 'running')",
+            (upload,),
+        )
+        return [row[0] for row in rows]
+
+    def remove_upload(self, upload: str) -> bool:
+        """Remove a picture that was sent and return whether it was there."""
+        with self._transaction():
+            found = self._database.execute("delete from uploads where id = ?", (upload,)).rowcount
+            self._database.execute("delete from uses where upload = ?", (upload,))
+        if found:
+            self.path(upload).unlink(missing_ok=True)
+        return bool(found)
 
     def _jobs(self, where: str, given: Sequence[object]) -> list[JobRow]:
         columns = "id, kind, client, state, asked, created, started, finished, error, notes"

@@ -12,12 +12,14 @@ import csv
 from typing import TYPE_CHECKING, NamedTuple
 
 from brushwork.errors import ConfigError, nearest
+from brushwork.runs import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
 COLUMNS = ("name", "prompt", "negative_prompt")
+LONGEST_NAME = 80
 
 
 class Style(NamedTuple):
@@ -50,6 +52,38 @@ class Styles:
                 raise ConfigError(message)
             rows = [Style(*((row.get(each) or "").strip() for each in COLUMNS)) for row in reader]
         return {each.name: each for each in rows if each.name}
+
+    def put(self, style: Style) -> None:
+        """Add a style, or change the one of its name.
+
+        Raises:
+            ConfigError: It has no name, or one that is too long.
+        """
+        if not style.name.strip() or len(style.name) > LONGEST_NAME:
+            message = f"name: a style's name has 1 to {LONGEST_NAME} characters"
+            raise ConfigError(message)
+        self._write({**self.all(), style.name: style})
+
+    def remove(self, name: str) -> None:
+        """Take a style out.
+
+        Raises:
+            ConfigError: With the nearest name.
+        """
+        known = self.all()
+        if name not in known:
+            message = f"styles: there is no {name[:80]!r}.{nearest(name, known)}"
+            raise ConfigError(message)
+        self._write({each: style for each, style in known.items() if each != name})
+
+    def _write(self, styles: dict[str, Style]) -> None:
+        with (
+            replacing(self.path) as temporary,
+            temporary.open("w", encoding="utf-8", errors="replace", newline="") as file,
+        ):
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+            writer.writerows(styles.values())
 
     def apply(self, prompt: str, negative: str, names: Sequence[str]) -> tuple[str, str]:
         """Return prompt and negative prompt with styles.

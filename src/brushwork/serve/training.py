@@ -2,6 +2,7 @@
 
     trainings = Trainings(config, catalogue, datasets)
     name = await trainings.start(TrainingAsked(method="lora", data="engravings", steps=300))
+    trainings.position(name)                        # how many runs are before it: one trains at a time
     await trainings.stop(name)                      # it writes a checkpoint and ends
     await trainings.resume(name)
 
@@ -29,6 +30,7 @@ from brushwork import runs
 from brushwork.errors import BrushworkError, RunFailed, UserError
 from brushwork.serve import names, permitted, surroundings
 from brushwork.serve.places import Places
+from brushwork.serve.turns import Turns
 from brushwork.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from brushwork.serve.settings import ServeConfig
 
 LOG = "train.log"
+LOOK_EVERY = 1.0
+"""Seconds between two looks whether the run before has ended."""
 
 
 class TrainingAsked(Settings):
@@ -60,7 +64,14 @@ class Trainings:
         self.config, self.catalogue, self.datasets = config, catalogue, datasets
         self.places = Places(config)
         self.processes: dict[str, asyncio.subprocess.Process] = {}
-        self._waiting: set[asyncio.Task[None]] = set()
+        self.turns = Turns(config.data / "waiting.json", config.limits.trainings)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._draining: asyncio.Task[None] | None = None
+        self._entering = asyncio.Lock()
+
+    async def begin(self) -> None:
+        """Go on with the runs that waited when the server ended."""
+        self._drain_soon()
 
     def known(self) -> list[str]:
         """Return the names of all runs, newest first."""
@@ -87,44 +98,64 @@ class Trainings:
         return configs.load(configs.merge(tree, train), method=asked.method, base=base, data=data)
 
     async def start(self, asked: TrainingAsked) -> str:
-        """Start a run and return its name.
+        """Start a run, or let it wait for those before it, and return its name.
 
         Raises:
-            UserError: The request is wrong, or another run is in training.
+            UserError: The request is wrong.
+            Full: Too many runs wait.
         """
-        self._check_free()
         config = self.configuration(asked)
         if asked.name is not None:
             name = names.check(asked.name, "name")
         else:
             name = f"{datetime.date.today().isoformat()}-{asked.method}-{secrets.token_hex(2)}"  # noqa: DTZ011  (the user's own day)
+        if name in self.turns.names():
+            message = f"name: a run {name} waits already; choose another name"
+            raise UserError(message)
         folder = runs.check_free(self.config.runs / name)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        recipe = self.config.data / "recipes" / f"{name}.yaml"
+        recipe = self._recipe(name)
         recipe.parent.mkdir(parents=True, exist_ok=True)
         recipe.write_text(configs.to_yaml(config), "utf-8")
-        await self._spawn(name, [str(recipe), "--out", str(folder)])
+        await self._enter(name, [str(recipe), "--out", str(folder)])
+        self.datasets.used(asked.data)
         return name
 
     async def resume(self, name: str) -> None:
-        """Go on with a run that was stopped.
+        """Go on with a run that was stopped, when the runs before it are over.
 
         Raises:
-            UserError: It is done, or a run is in training.
+            UserError: It is done, in training, or waits already.
+            Full: Too many runs wait.
         """
         run = self.find(name)
-        self._check_free()
-        if run.record.get("status") == "done":
-            message = f"run: {name} is done; there is nothing to go on with"
+        status = self._status(run, str(run.record.get("status")))
+        if status in ("done", "running", "queued"):
+            message = f"run: {name} is {status}; there is nothing to go on with"
             raise UserError(message)
-        await self._spawn(name, ["--resume", "--out", str(run.path)])
+        await self._enter(name, ["--resume", "--out", str(run.path)])
+
+    def position(self, name: str) -> int:
+        """Return how many runs are before this one: 0 of one that does not wait."""
+        waiting = self.turns.names()
+        return waiting.index(name) + bool(self.busy()) if name in waiting else 0
+
+    def busy(self) -> str | None:
+        """Return the run that is in training, by this server, one before it, or a command."""
+        mine = [name for name, process in self.processes.items() if process.returncode is None]
+        others = (run.path.name for run in runs.find(self.config.runs) if _worker_of(run) is not None)
+        return mine[0] if mine else next(others, None)
 
     async def stop(self, name: str) -> None:
-        """Ask a run to write a checkpoint and end.
+        """Ask a run to write a checkpoint and end; one that waits does not begin.
 
         Raises:
             UserError: It was not started here, or has ended.
         """
+        if self.turns.leave(name):
+            if name not in self.known():
+                self._recipe(name).unlink(missing_ok=True)
+            return
         process = self.processes.get(name)
         pid = process.pid if process is not None and process.returncode is None else None
         if pid is None and name in self.known():
@@ -135,8 +166,10 @@ class Trainings:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGINT)
 
-    async def estimate(self, asked: TrainingAsked) -> dict[str, Any]:
-        """Return what ``brushwork train --dry-run`` says: the plan, the rules' choices, whether it fits.
+    async def estimate(self, asked: TrainingAsked, *, calibrate: bool = False) -> dict[str, Any]:
+        """Return what ``brushwork train --dry-run`` says: the plan, the rules' choices, memory, disk, whether it fits.
+
+        With ``calibrate`` a few steps are timed, so that it says how long it will take.
 
         Raises:
             UserError: The request is wrong; what the command said.
@@ -147,7 +180,8 @@ class Trainings:
         recipe.write_text(configs.to_yaml(config), "utf-8")
         try:
             pipe = asyncio.subprocess.PIPE
-            command = ("-m", "brushwork", "train", str(recipe), "--dry-run", "--json")
+            command: tuple[str, ...] = ("-m", "brushwork", "train", str(recipe), "--dry-run", "--json")
+            command += ("--calibrate",) if calibrate else ()
             environment = surroundings.for_children()
             process = await asyncio.create_subprocess_exec(
                 sys.executable, *command, stdout=pipe, stderr=pipe, env=environment
@@ -156,11 +190,11 @@ class Trainings:
         finally:
             recipe.unlink(missing_ok=True)
         if process.returncode == 2:  # noqa: PLR2004  (the request was wrong)
-            raise UserError(_last_error(said.decode(errors="replace")))
+            raise UserError(last_error(said.decode(errors="replace")))
         if process.returncode:
-            raise RunFailed(_last_error(said.decode(errors="replace")))
+            raise RunFailed(last_error(said.decode(errors="replace")))
         plan: dict[str, Any] = json.loads(out)
-        return dict(self.places.hide_all({"plan": plan["plan"], "chosen": plan["chosen"]}))
+        return dict(self.places.hide_all({name: plan.get(name) for name in ("plan", "chosen", "forecast")}))
 
     def shown(self, run: runs.RunFolder) -> dict[str, Any]:
         """Return how far a run is; of a folder that somebody broke, only that."""
@@ -183,6 +217,7 @@ class Trainings:
             "base": _short(config.base),
             "data": _short(str(getattr(config.data, "path", ""))),
             "status": status,
+            "position": self.position(name),
             "step": steps[-1]["index"] if steps else 0,
             "steps": config.train.max_train_steps,
             "loss": steps[-1]["loss"] if steps else None,
@@ -203,6 +238,8 @@ class Trainings:
         process = self.processes.get(run.path.name)
         if (process is not None and process.returncode is None) or _worker_of(run) is not None:
             return "running"
+        if run.path.name in self.turns.names():
+            return "queued"
         return "failed" if said == "running" else said
 
     def _why(self, name: str) -> str:
@@ -216,15 +253,20 @@ class Trainings:
         path = self.log(name)
         if not path.is_file():
             return None
-        return self.places.hide(_last_error(path.read_text("utf-8", errors="replace"))) or None
+        return self.places.hide(last_error(path.read_text("utf-8", errors="replace"))) or None
 
     def log(self, name: str) -> Path:
         """Return where the output of a run's process goes."""
         return self.config.data / "logs" / f"{name}.{LOG}"
 
     def unborn(self) -> list[dict[str, Any]]:
-        """Return the runs that were started and have no folder yet: preparing, or refused."""
-        found, there = [], set(self.known())
+        """Return the runs that were started and have no folder yet: waiting, preparing, or refused."""
+        there = set(self.known())
+        found: list[dict[str, Any]] = [
+            {"name": name, "status": "queued", "position": self.position(name), "error": None}
+            for name in self.turns.names()
+            if name not in there
+        ]
         for name, process in self.processes.items():
             if name not in there:
                 running = process.returncode is None
@@ -233,17 +275,41 @@ class Trainings:
         return found
 
     async def end(self) -> None:
-        """Stop all runs, which write their checkpoints."""
+        """Stop all runs, which write their checkpoints; those that wait do so until a server starts again."""
+        async with self._entering:  # not while a process is being started
+            if self._draining is not None:
+                self._draining.cancel()
         for name, process in self.processes.items():
             if process.returncode is None:
                 await self.stop(name)
         await asyncio.gather(*(process.wait() for process in self.processes.values()))
 
-    def _check_free(self) -> None:
-        busy = [name for name, process in self.processes.items() if process.returncode is None]
-        if busy:
-            message = f"run: {busy[0]} is in training; wait for it, or stop it"
-            raise UserError(message)
+    async def _enter(self, name: str, arguments: list[str]) -> None:
+        """Let a run begin, at once if nothing else trains or waits."""
+        async with self._entering:
+            draining = self._draining is not None and not self._draining.done()
+            if self.turns or draining or self.busy():
+                self.turns.add(name, arguments)
+                self._drain_soon()
+            else:
+                await self._spawn(name, arguments)
+
+    def _drain_soon(self) -> None:
+        if self.turns and (self._draining is None or self._draining.done()):
+            self._draining = asyncio.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        """Let those that wait begin, one after another."""
+        while self.turns:
+            if self.busy():
+                await asyncio.sleep(LOOK_EVERY)
+                continue
+            async with self._entering:
+                if self.turns:  # it may have left meanwhile
+                    await self._spawn(*self.turns.take())
+
+    def _recipe(self, name: str) -> Path:
+        return self.config.data / "recipes" / f"{name}.yaml"
 
     async def _spawn(self, name: str, arguments: list[str]) -> None:
         log = self.log(name)
@@ -255,8 +321,8 @@ class Trainings:
                 stdin=asyncio.subprocess.DEVNULL, stdout=file, stderr=file, env=environment, start_new_session=True,
             )  # fmt: skip
         task = asyncio.create_task(self._refresh(self.processes[name]))
-        self._waiting.add(task)
-        task.add_done_callback(self._waiting.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _refresh(self, process: asyncio.subprocess.Process) -> None:
         """Put what a run made into the catalogue."""
@@ -279,7 +345,7 @@ def _short(text: str) -> str:
     return text.rstrip("/").rsplit("/", 1)[-1] if text.startswith(("/", ".", "~")) else text
 
 
-def _last_error(text: str) -> str:
+def last_error(text: str) -> str:
     """Return what follows the last ``error:``."""
     _, found, rest = text.rpartition("error: ")
     return rest.strip()[:2000] if found else ""

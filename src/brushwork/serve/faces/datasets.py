@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Body, Form, UploadFile
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, Body, Form, Query, UploadFile
+from fastapi.responses import FileResponse, HTMLResponse
+from pydantic import Field
 
 from brushwork.serve import seen
+from brushwork.serve.examined import Examiner
+from brushwork.serve.faces.runs import REPORT_POLICY
+from brushwork.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,10 +23,24 @@ if TYPE_CHECKING:
 TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
 
 
+Resolution = Annotated[int, Query(ge=8, le=8192, description="What it is to be trained at, in pixels.")]
+
+
+class Changed(Settings):
+    """How a picture is turned or cut."""
+
+    turn: int = Field(0, description="Degrees clockwise: 0, 90, 180 or 270.")
+    crop: tuple[float, float, float, float] | None = Field(
+        None,
+        description="Left, top, right, bottom of what stays after turning, in shares of the sides; null: all of it.",
+    )
+
+
 def make_router(engine: Engine) -> APIRouter:
     """Return the routes."""
     router = APIRouter(prefix="/api/v1/datasets", tags=["data"])
     _sets(router, engine.trainings.datasets)
+    _reports(router, Examiner(engine.trainings.datasets, engine.places))
     _pictures(router, engine.trainings.datasets)
     return router
 
@@ -51,6 +69,19 @@ def _sets(router: APIRouter, datasets: Datasets) -> None:
         return {"name": name}
 
 
+def _reports(router: APIRouter, examiner: Examiner) -> None:
+    @router.get("/{name}/report")
+    async def report(name: str, resolution: Resolution = 512) -> dict[str, Any]:
+        """Look at every picture and caption: findings with their levels and pictures, and what repeats what."""
+        return await asyncio.to_thread(examiner.report, name, resolution)
+
+    @router.get("/{name}/report/page", response_class=HTMLResponse)
+    async def page(name: str, resolution: Resolution = 512) -> HTMLResponse:
+        """Return the whole report, one self-contained page."""
+        html = await asyncio.to_thread(examiner.page, name, resolution)
+        return HTMLResponse(html, headers={"content-security-policy": REPORT_POLICY})
+
+
 def _pictures(router: APIRouter, datasets: Datasets) -> None:
     @router.get("/{name}/{picture}", response_class=FileResponse)
     async def picture(name: str, picture: str) -> FileResponse:
@@ -68,6 +99,12 @@ def _pictures(router: APIRouter, datasets: Datasets) -> None:
     async def suggest(name: str, picture: str) -> dict[str, str]:
         """Let the captioner say what is on a picture; nothing is written."""
         return {"caption": await asyncio.to_thread(_described, datasets.picture(name, picture))}
+
+    @router.post("/{name}/{picture}/change")
+    async def change(name: str, picture: str, asked: Changed) -> dict[str, str]:
+        """Turn a picture, or cut it; it has another name then, and keeps its caption."""
+        changed = await asyncio.to_thread(datasets.change, name, picture, asked.turn, asked.crop)
+        return {"picture": changed}
 
     @router.delete("/{name}/{picture}")
     async def drop(name: str, picture: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from fastapi import APIRouter, Body, Header, HTTPException, Query, Request, Response, UploadFile
@@ -14,7 +15,7 @@ from pydantic import Field
 
 from brushwork import controlnet, infotext, samplers
 from brushwork.controlnet import maps
-from brushwork.serve import uploads
+from brushwork.serve import sheets, uploads
 from brushwork.serve.catalogue import Kind
 from brushwork.serve.jobs import Job
 from brushwork.settings import Settings
@@ -120,6 +121,7 @@ def _pictures(router: APIRouter, engine: Engine) -> None:
         data = await file.read()
         image = await asyncio.to_thread(uploads.decode, data, engine.config.limits.upload_pixels)
         encoded = await asyncio.to_thread(uploads.encode, image)
+        engine.keeper.check_room(len(encoded))
         picture = engine.store.add_upload(encoded, image.width, image.height)
         return {"id": picture, "width": image.width, "height": image.height}
 
@@ -264,6 +266,7 @@ def _shown(engine: Engine, row: JobRow) -> dict[str, Any]:
         "finished": row.finished,
         "asked": row.asked,
         "pictures": pictures,
+        "tables": [asdict(each) for each in sheets.tables_of(row.kind, row.asked, len(pictures))],
         "notes": live.notes if live is not None and running else row.notes,
         "error": row.error,
     }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import json
 import re
 import zipfile
 from typing import TYPE_CHECKING, Annotated, Any
 
+import yaml
 from fastapi import APIRouter, Header, HTTPException, Response
 from fastapi.responses import FileResponse, HTMLResponse, StreamingResponse
 
@@ -31,16 +33,26 @@ REPORT_POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 )
 """A report may run its own scripts, but not as a page of ours: what is in it came from pictures' captions too."""
+_SENTENCE = re.compile(r"(?<=\.) (?=[A-Z])")
 OVER = ("done", "failed", "stopped", "diverged", "interrupted", "broken")
 
 
 def make_router(engine: Engine) -> APIRouter:
     """Return the routes."""
     router = APIRouter(prefix="/api/v1", tags=["training"])
+    _status(router, engine)
     _runs(router, engine.trainings)
     _files(router, engine.trainings)
     _forms(router, engine.trainings)
     return router
+
+
+def _status(router: APIRouter, engine: Engine) -> None:
+    @router.get("/status")
+    async def status() -> dict[str, Any]:
+        """Return what the server is doing: jobs that wait or are drawn, the run in training, how many wait for it."""
+        jobs = sum(not live.over.is_set() for live in engine.live.values())
+        return {"jobs": jobs, "training": engine.trainings.busy(), "waiting": len(engine.trainings.turns)}
 
 
 def _runs(router: APIRouter, trainings: Trainings) -> None:
@@ -50,9 +62,10 @@ def _runs(router: APIRouter, trainings: Trainings) -> None:
         return [*trainings.unborn(), *(trainings.shown(trainings.find(name)) for name in trainings.known())]
 
     @router.post("/runs", status_code=201)
-    async def start(asked: TrainingAsked) -> dict[str, str]:
-        """Start a training run; one at a time."""
-        return {"name": await trainings.start(asked)}
+    async def start(asked: TrainingAsked) -> dict[str, Any]:
+        """Start a training run; one trains at a time, the others wait: ``position`` says how many are before it."""
+        name = await trainings.start(asked)
+        return {"name": name, "position": trainings.position(name)}
 
     @router.get("/runs/{name}")
     async def one(name: str) -> dict[str, Any]:
@@ -61,19 +74,20 @@ def _runs(router: APIRouter, trainings: Trainings) -> None:
         if unborn:
             return unborn[0]
         run = trainings.find(name)
-        return trainings.shown(run) | {"metrics": trainings.places.hide_all(run.metrics)}
+        shown = trainings.shown(run) | {"sample_prompts": _prompts(run)}
+        return shown | {"metrics": trainings.places.hide_all(run.metrics)}
 
     @router.post("/runs/{name}/stop")
     async def stop(name: str) -> dict[str, str]:
-        """Let a run write a checkpoint and end."""
+        """Let a run write a checkpoint and end; one that waits does not begin."""
         await trainings.stop(name)
         return {"name": name}
 
     @router.post("/runs/{name}/resume")
-    async def resume(name: str) -> dict[str, str]:
-        """Go on with a run that was stopped."""
+    async def resume(name: str) -> dict[str, Any]:
+        """Go on with a run that was stopped, when the runs before it are over."""
         await trainings.resume(name)
-        return {"name": name}
+        return {"name": name, "position": trainings.position(name)}
 
     @router.get("/runs/{name}/steps")
     async def steps(name: str, after: int = 0) -> list[dict[str, Any]]:
@@ -104,7 +118,7 @@ async def _follow(trainings: Trainings, name: str, after: int) -> AsyncIterator[
         for step in steps:
             after = step["index"]
             yield f"id: {after}\nevent: step\ndata: {json.dumps(step)}\n\n"
-        state = json.dumps({key: shown.get(key) for key in ("status", "error", "samples", "report")})
+        state = json.dumps({key: shown.get(key) for key in ("status", "position", "error", "samples", "report")})
         if state != told:
             told = state
             yield f"event: state\ndata: {state}\n\n"
@@ -144,6 +158,16 @@ def _files(router: APIRouter, trainings: Trainings) -> None:
         return Response(data, media_type="application/zip", headers={"content-disposition": disposition})
 
 
+def _prompts(run: RunFolder) -> list[str]:
+    """Return what the samples show, in the order of the numbers that their names begin with."""
+    path = run.path / "samples" / "prompts.json"
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [str(each) for each in found] if isinstance(found, list) else []
+
+
 def _samples(run: RunFolder, step: int) -> list[Path]:
     """Return the pictures of a step, none where nothing was drawn."""
     there = {each.name: each for each in (run.path / "samples").glob("*")}
@@ -175,9 +199,22 @@ def _forms(router: APIRouter, trainings: Trainings) -> None:
     @router.get("/train/schema")
     async def schema() -> dict[str, Any]:
         """Return the JSON schema of the configuration, from which the form is made, and the methods' names."""
-        return {"methods": configs.presets(), "schema": configs.schema(), "metrics": registry.names("metrics")}
+        methods = configs.presets()
+        presets = {name: _preset(name) for name in methods}
+        metrics = registry.names("metrics")
+        return {"methods": methods, "presets": presets, "schema": configs.schema(), "metrics": metrics}
 
     @router.post("/train/estimate")
-    async def estimate(asked: TrainingAsked) -> dict[str, Any]:
-        """Return what a run would be: steps, rates and the reasons, memory, time."""
-        return await trainings.estimate(asked)
+    async def estimate(asked: TrainingAsked, calibrate: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002  (a query parameter)
+        """Return what a run would be: steps, rates and the reasons, memory, disk; time if a few steps may be tried."""
+        return await trainings.estimate(asked, calibrate=calibrate)
+
+
+def _preset(name: str) -> dict[str, str]:
+    """Return what a preset is about (its file's first sentence), and which method, data and objective it chooses."""
+    text = (configs.PRESETS / f"{name}.yaml").read_text("utf-8")
+    tree = yaml.safe_load(text)
+    comments = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+    about = _SENTENCE.split(" ".join(line.lstrip("# ") for line in comments), maxsplit=1)[0]
+    parts = {part: tree.get(part) or {} for part in ("method", "data", "objective")}
+    return {"about": about, **{part: str(about.get("type", "")) for part, about in parts.items()}}

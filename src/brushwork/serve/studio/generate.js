@@ -1,106 +1,175 @@
-// Generate: the txt2img panel, img2img and inpainting by dropping a picture, the history below.
+// Generate: the txt2img panel, img2img and inpainting from a picture, X/Y/Z plots, the history below.
 
-import { call, get, send, upload } from "./api.js";
-import { field, h, number, remember, select, toast } from "./dom.js";
+import { call, get, image, send, upload } from "./api.js";
+import { button, dialog, drops, field, h, number, remember, select, toast } from "./dom.js";
 import { shown, watch } from "./job.js";
 import { counter, fill as fillMore, masked, more, settings } from "./more.js";
+import { plot } from "./plot.js";
+import { styles } from "./styles.js";
+import { welcome } from "./welcome.js";
 
-export async function show(page) {
+const INFOTEXT = /\nSteps: \d+, /;
+
+export async function show(page, [model]) {
   const [models, adapters, samplers, vaes] = await Promise.all(
     ["/models", "/adapters", "/samplers", "/vaes"].map((each) => get(each)));
-  const result = h("div");
-  const history = h("div");
+  const result = h("div", {}, h("p", { className: "note" }, "Write what shall be drawn, and press Generate."));
+  const history = h("div", { className: "stack" });
   let close = null;
   let start = null;
-  const form = panel(models, adapters, samplers, vaes);
-  remember("generate", form);
+  let above = null;  // the job whose pictures are the result
+  const xyz = plot(models, adapters, samplers, vaes);
+  const form = panel(models, adapters, samplers, vaes, xyz);
+  const keep = remember("generate", form);
+  if (model) form.elements.model.value = model;
+  xyz.ready();
+  await styles(form, keep);
   const stopCounting = counter(form);
   const mask = masked();
 
-  const startNote = h("p", { className: "note" }, "No picture to start from. Drop one here to change it, or to read its settings.");
-  const drop = h("div", { className: "drop" }, startNote);
-  const clear = h("button", { type: "button", onclick: () => begin(null) }, "Start from noise");
-  drop.append(clear, mask.element);
-  clear.hidden = true;
+  const NONE = "Drop a picture here, or choose one: to change it, to draw a part of it anew, or to read its settings.";
+  const startNote = h("p", { className: "note" }, NONE);
+  const chosen = h("img", { className: "start", alt: "The picture to start from", hidden: true });
+  const file = h("input", { type: "file", accept: "image/png,image/jpeg,image/webp", className: "unseen", onchange: () => file.files[0] && take(file.files[0]) });
+  const clear = button("Start from noise", () => begin(null), { hidden: true });
+  const drop = h("div", { className: "drop" }, startNote, chosen,
+    h("div", { className: "buttons" }, h("label", { className: "button" }, "Choose a picture", file), clear), mask.element);
+  drops(drop, async ([first]) => first && take(first));
 
   function begin(picture) {
     start = picture;
     mask.begin(picture);
-    clear.hidden = !picture;
-    startNote.textContent = picture
-      ? `Starts from a picture of ${picture.width} × ${picture.height}; strength says how much of it changes.`
-      : "No picture to start from. Drop one here to change it, or to read its settings.";
+    clear.hidden = chosen.hidden = !picture;
+    form.elements.strength.closest("label").hidden = !picture;
+    if (picture) chosen.src = image(picture.id);
+    startNote.textContent = picture ? `Starts from this picture of ${picture.width} × ${picture.height}; strength says how much of it changes.` : NONE;
   }
 
-  drop.addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("over"); });
-  drop.addEventListener("dragleave", () => drop.classList.remove("over"));
-  drop.addEventListener("drop", async (event) => {
-    event.preventDefault();
-    drop.classList.remove("over");
-    const file = event.dataTransfer.files[0];
-    if (file) await take(file);
-  });
-
-  async function take(file) {
+  async function take(given) {
     try {
-      const body = new FormData();
-      body.append("file", file, "picture");
-      const read = file.type === "image/png" ? await call("/metadata/parse", { method: "POST", body }) : null;
-      if (read?.prompt) fill(form, read);
-      begin(await upload("/images", file));
+      if (given.type === "image/png") {
+        const body = new FormData();
+        body.append("file", given, "picture");
+        const read = await call("/metadata/parse", { method: "POST", body });
+        if (Object.keys(read?.fields ?? {}).length) { fill(form, read); keep(); }
+      }
+      begin(await upload("/images", given));
     } catch (error) {
       toast(error.message);
     }
   }
+
+  form.elements.prompt.addEventListener("paste", async (event) => {
+    const text = event.clipboardData.getData("text");
+    if (!INFOTEXT.test(text)) return;
+    event.preventDefault();
+    fill(form, await send("/metadata/text", { text }));
+    keep();
+  });
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const job = { ...asked(form), ...settings(form, Boolean(start)) };
     try {
+      const job = { ...asked(form), ...settings(form, Boolean(start)) };
+      const axes = xyz.axes();
+      if (axes.length && start) throw new Error("X/Y/Z plot: it draws from text; start from noise, or choose no axes");
+      if (axes.length) Object.assign(job, { kind: "grid", axes, n: 1 });
       if (start) Object.assign(job, { kind: "img2img", init: start.id, strength: Number(form.elements.strength.value) });
       if (start && mask.chosen()) Object.assign(job, await mask.settings());
       const { id } = await send("/jobs", job);
-      close?.();
-      close = watch(id, result, refresh);
+      follow(id);
+      await refresh();
+      if (innerWidth < 800) result.scrollIntoView({ behavior: "smooth" });
     } catch (error) {
       toast(error.message);
     }
   });
 
-  async function refresh() {
-    const jobs = (await get("/jobs?limit=12")).filter((job) => job.pictures.some((each) => each.id));
-    history.replaceChildren(
-      ...jobs.map((job) =>
-        h("section", { className: "card" }, h("h2", {}, job.asked.prompt || job.kind),
-          shown(job, (each) => h("button", { type: "button", onclick: () => reuse(each) }, "Start from it"))),
-      ),
-    );
-    const running = (await get("/jobs?limit=20")).find((job) => ["queued", "running"].includes(job.state));
-    if (running && !close) close = watch(running.id, result, refresh);
+  function follow(id) {
+    close?.();
+    above = id;
+    close = watch(id, result, () => {}, actions);
+  }
+
+  // What else can be done with a picture.
+  function actions(each) {
+    return [
+      button("Start from it", () => reuse(each)),
+      button("Draw a part of it", async () => { await reuse(each); mask.open(); }),
+      button("Make it larger", () => larger(each)),
+      button("Its settings", async () => {
+        fill(form, await send("/metadata/text", { text: each.infotext ?? "" }));
+        keep();
+        scrollTo({ top: 0, behavior: "smooth" });
+      }),
+    ];
   }
 
   async function reuse(each) {
-    const blob = await (await fetch(`/api/v1/images/${each.id}`)).blob();
+    const blob = await (await fetch(image(each.id))).blob();
     begin(await upload("/images", blob));
-    scrollTo({ top: 0, behavior: "smooth" });
+    drop.scrollIntoView({ behavior: "smooth", block: "center" });
   }
 
-  page.replaceChildren(
+  async function refresh() {
+    const jobs = await get("/jobs?limit=12");
+    history.replaceChildren(
+      ...jobs.filter((job) => job.id !== above && job.kind !== "compare" && job.pictures.some((each) => each.id)).map((job) => {
+        const forget = button("Remove", async () => { await send(`/jobs/${job.id}/forget`, {}); card.remove(); });
+        const card = h("section", { className: "card" },
+          h("div", { className: "row" }, h("h2", {}, job.asked.prompt || job.kind), forget), shown(job, actions));
+        return card;
+      }));
+    if (history.parentElement) history.parentElement.hidden = !history.children.length;
+    const running = jobs.find((job) => ["queued", "running"].includes(job.state));
+    if (running && !close) {
+      follow(running.id);
+      await refresh();
+    }
+  }
+
+  begin(null);
+  page.replaceChildren(...(await welcome()),
     h("div", { className: "two" },
-      h("section", { className: "card" }, form, drop),
-      h("div", {}, h("section", { className: "card" }, h("h2", {}, "Result"), result), history)),
-  );
+      h("div", {}, h("section", { className: "card" }, h("h2", {}, "Generate"), form), h("section", { className: "card" }, h("h2", {}, "From a picture"), drop)),
+      h("div", {}, h("section", { className: "card" }, h("h2", {}, "Result"), result),
+        h("details", { className: "past", open: true }, h("summary", {}, "Drawn before"), history))));
   await refresh();
   return () => { close?.(); stopCounting(); };
 }
 
-function panel(models, adapters, samplers, vaes) {
+// Larger without drawing: a window asks how, and shows what came out.
+function larger(each) {
+  return dialog("Make it larger", (close) => {
+    const scale = number(2, { min: 1, max: 8, step: "any" });
+    const how = select(["Lanczos", "Nearest"], "Lanczos");
+    const place = h("div");
+    const make = button("Make", async () => {
+      const answer = await fetch(`${image(each.id)}/upscale`, {
+        method: "POST", headers: { "content-type": "application/json" },
+        body: JSON.stringify({ scale: Number(scale.value), upscaler: how.value }),
+      });
+      if (!answer.ok) throw new Error((await answer.json()).error.message);
+      const url = URL.createObjectURL(await answer.blob());
+      place.replaceChildren(h("figure", {}, h("img", { src: url, alt: `${each.label}, larger` })),
+        h("a", { className: "button", href: url, download: `brushwork-${each.seed}-${scale.value}x.png` }, "Save"));
+    }, { className: "main" });
+    return [
+      h("p", { className: "note" }, "Without drawing; a second pass that adds detail is under More."),
+      h("div", { className: "fields" }, field("Larger by", scale), field("How", how)),
+      place, h("div", { className: "buttons" }, make, button("Close", () => close())),
+    ];
+  });
+}
+
+function panel(models, adapters, samplers, vaes, xyz) {
   const names = models.map((each) => [each.name, each.detail ? `${each.title}, ${each.detail}` : each.title]);
   return h("form", {},
     field("Model", select(names, names[0]?.[0], { name: "model" })),
     field("Prompt", h("textarea", { name: "prompt", required: true, placeholder: "a dog on a red background" })),
     h("output", { className: "note" }),
-    field("Negative prompt", h("textarea", { name: "negative_prompt", rows: 1 })),
+    field("Negative prompt", h("textarea", { name: "negative_prompt", rows: 1, className: "low" })),
+    h("div", { id: "styles" }),
     h("div", { className: "fields" },
       field("Adapter", select([["", "none"], ...adapters.map((each) => each.name)], "", { name: "adapter" })),
       field("Adapter weight", number(1, { name: "weight", step: 0.05, min: -2, max: 2 })),
@@ -112,8 +181,8 @@ function panel(models, adapters, samplers, vaes) {
       field("Height", number("", { name: "height", min: 8, step: 8, placeholder: "model's" })),
       field("Pictures", number(4, { name: "n", min: 1, max: 100 })),
       field("Seed (-1: random)", number(-1, { name: "seed", min: -1 })),
-      field("Strength (from a picture)", number(0.6, { name: "strength", min: 0.05, max: 1, step: 0.05 }))),
-    more(samplers, vaes),
+      field("Strength", number(0.6, { name: "strength", min: 0.05, max: 1, step: 0.05 }))),
+    more(samplers, vaes), xyz.element,
     h("div", { className: "buttons" }, h("button", { className: "main" }, "Generate")));
 }
 
@@ -138,17 +207,26 @@ export function asked(form) {
 }
 
 function fill(form, read) {
-  const put = (name, value) => { if (value !== undefined) form.elements[name].value = value; };
+  const unknown = [];
+  const put = (name, value) => {
+    const control = form.elements[name];
+    if (value === undefined) return;
+    if (control.tagName === "SELECT" && ![...control.options].some((each) => each.value === value)) unknown.push(value);
+    else control.value = value;
+  };
   const [width, height] = (read.fields.Size ?? "x").split("x");
   put("prompt", read.prompt);
   put("negative_prompt", read.negative_prompt);
+  put("model", read.fields.Model);
   put("steps", read.fields.Steps);
   put("guidance_scale", read.fields["CFG scale"]);
   put("seed", read.fields.Seed);
   put("sampler", read.fields.Sampler);
-  put("schedule", read.fields["Schedule type"]);
+  put("schedule", read.fields["Schedule type"] ?? "Automatic");
   put("width", width);
   put("height", height);
   fillMore(form, read.fields);
+  form.elements.prompt.dispatchEvent(new Event("input", { bubbles: true }));
+  if (unknown.length) toast(`Not here, so left as it was: ${unknown.join(", ")}`);
   toast("The settings of the picture are in the fields.", true);
 }

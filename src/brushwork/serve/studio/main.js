@@ -1,7 +1,7 @@
 // The studio: one page, its parts by the address's fragment, all state in the server's jobs and runs.
 
 import { get } from "./api.js";
-import { h, toast } from "./dom.js";
+import { h, plural, toast } from "./dom.js";
 import * as compare from "./compare.js";
 import * as data from "./data.js";
 import * as generate from "./generate.js";
@@ -13,10 +13,13 @@ const PAGES = { generate, compare, train, data, vote, runs };
 const TITLES = { generate: "Generate", compare: "Compare", train: "Train", data: "Data", vote: "Vote", runs: "Runs" };
 
 let leave = null;
+let shown = 0;
 
 async function show() {
   const [name, ...rest] = location.hash.slice(1).split("/");
   const chosen = name in PAGES ? name : "generate";
+  const mine = ++shown;
+  document.title = `${TITLES[chosen]} · brushwork studio`;
   leave?.();
   leave = null;
   document.getElementById("tabs").replaceChildren(
@@ -27,7 +30,9 @@ async function show() {
   const page = document.getElementById("page");
   page.replaceChildren(h("p", { className: "note" }, "…"));
   try {
-    leave = await PAGES[chosen].show(page, rest.map(decodeURIComponent));
+    const left = await PAGES[chosen].show(page, rest.map(decodeURIComponent));
+    if (mine === shown) leave = left;
+    else left?.();  // another page was chosen meanwhile
   } catch (error) {
     page.replaceChildren(h("p", { className: "bad" }, error.message));
   }
@@ -36,9 +41,12 @@ async function show() {
 async function health() {
   const said = document.getElementById("health");
   try {
-    const jobs = await get("/jobs?limit=50");
-    const busy = jobs.filter((job) => ["queued", "running"].includes(job.state)).length;
-    said.textContent = busy ? `${busy} ${busy === 1 ? "job" : "jobs"} in work` : "idle";
+    const { jobs, training, waiting } = await get("/status");
+    const busy = [
+      jobs ? plural(jobs, "job") + " in work" : null,
+      training ? `training${waiting ? `, ${waiting} waiting` : ""}` : null,
+    ].filter(Boolean);
+    said.textContent = busy.join(", ") || "idle";
   } catch {
     said.textContent = "the server does not answer";
   }

@@ -57,7 +57,7 @@ export function fill(form, fields) {
   put("clip_skip", fields["Clip skip"] ?? 1);
   put("tiling", fields.Tiling === "True" ? "yes" : "");
   put("hires_scale", hires);
-  put("vae", fields.VAE ?? "");
+  put("vae", [...form.elements.vae.options].some((each) => each.value === fields.VAE) ? fields.VAE : "");
   put("hires_prompt", fields["Hires prompt"] ?? "");
   put("noise_multiplier", fields["Noise multiplier"] ?? 1);
   put("hires_steps", fields["Hires steps"] ?? 0);
@@ -124,13 +124,14 @@ export function masked() {
     begin(given) {
       picture = given;
       element.hidden = !given;
-      if (!given) { painted = false; return; }
+      if (!given) { painted = element.open = false; return; }
       canvas.width = given.width;
       canvas.height = given.height;
       blur.value = Math.round(given.width / 128);  // 4 at 512 pixels
       canvas.style.backgroundImage = `url(/api/v1/images/${given.id})`;
       painted = false;
     },
+    open: () => { element.open = true; },
     chosen: () => painted && picture !== null,
     async settings() {
       const flat = h("canvas", { width: canvas.width, height: canvas.height });

@@ -1,91 +1,120 @@
-// A training run on the page: curve, speed, samples of base and tuned while it learns, and what to do with it.
+// A training run on the page: curve, speed, samples while it learns, and what to do with it.
 
 import { follow, get, send } from "./api.js";
-import { h, seconds, toast } from "./dom.js";
+import { chart } from "./chart.js";
+import { button, h, plural, seconds, toast } from "./dom.js";
+import { exporting } from "./export.js";
 
-export const OVER = ["done", "failed", "stopped", "diverged", "interrupted"];
+export const OVER = ["done", "failed", "stopped", "diverged", "interrupted", "broken"];
 
-export function watchRun(name, place) {
-  const bar = h("progress", { max: 1, value: 0 });
-  const said = h("p", { className: "note" }, "Preparing …");
+export function watchRun(name, place, changed = () => {}) {
+  const bar = h("progress", { max: 1, value: 0, "aria-label": "Steps that are done" });
+  const said = h("p", { className: "note", role: "status" }, "Preparing …");
   const curve = h("div");
-  const samples = h("div");
+  const samples = growth(name);
   const path = `/runs/${encodeURIComponent(name)}`;
-  const act = (what) => send(`${path}/${what}`, {}).then(() => { if (what === "resume") watchRun(name, place); }, (error) => toast(error.message));
-  const stop = h("button", { type: "button", onclick: () => act("stop") }, "Stop (it can go on later)");
-  const go = h("button", { type: "button", hidden: true, onclick: () => act("resume") }, "Go on");
-  place.replaceChildren(h("h2", {}, name), bar, said, h("div", { className: "buttons" }, stop, go), curve, samples);
+  const stop = button("Stop (it can go on later)", () => send(`${path}/stop`, {}));
+  const go = button("Go on", async () => {
+    const { position } = await send(`${path}/resume`, {});
+    if (position) toast(`It waits: ${plural(position, "run is", "runs are")} before it.`, true);
+    begin();
+    changed();
+  }, { hidden: true, className: "main" });
   const steps = [];
   let total = 0;
-  get(path).then((run) => { total = run.steps ?? 0; }, () => {});
-  const source = follow(`${path}/events`, heard, []);
-  source.onerror = () => source.close();
+  let source = null;
+  place.replaceChildren(h("h2", {}, name), bar, h("div", { className: "row" }, said, h("div", { className: "buttons" }, stop, go)), curve, samples.element);
+
+  function begin() {
+    source?.close();
+    steps.length = 0;
+    stop.hidden = false;
+    go.hidden = true;
+    get(path).then((run) => { total = run.steps ?? 0; }, () => {});
+    source = follow(`${path}/events`, heard, []);
+  }
 
   async function heard(type, data) {
     if (type === "step") {
+      if (steps.length && data.index <= steps.at(-1).index) return;  // the browser asked again
       steps.push(data);
       if (!total) total = (await get(path)).steps ?? 0;
       bar.value = total ? data.index / total : 0;
       const left = total && data.seconds ? (total - data.index) * data.seconds : null;
       said.textContent = `Step ${data.index}${total ? ` of ${total}` : ""}, loss ${data.loss.toFixed(4)}, ${data.images_per_second.toFixed(1)} images/s. ${left ? `${seconds(left)} left` : ""}`;
-      if (steps.length % 5 === 0) curve.replaceChildren(chart(steps));
+      if (steps.length % 5 === 0 || data.index === total) curve.replaceChildren(chart(steps, total));
     }
     if (type === "state") {
-      if (data.samples?.length) await draw(data.samples.at(-1));
-      if (data.status === "running" && steps.length && total && steps.at(-1).index >= total) said.textContent = "Measuring what changed …";
+      if (data.samples?.length) await samples.show(data.samples);
+      if (data.status === "queued") said.textContent = `Waiting: ${plural(data.position, "run")} before it.`;
+      if (data.status === "preparing") said.textContent = "Preparing: looking at the pictures, loading the base …";
+      if (data.status === "running" && !steps.length) said.textContent = "Encoding the pictures, drawing the base's samples …";
+      if (data.status === "running" && steps.length && total && steps.at(-1).index >= total) said.textContent = "Measuring what changed: drawing base and tuned at the same seeds …";
       if (data.error && OVER.includes(data.status)) said.replaceChildren(h("span", { className: "bad" }, data.error));
       if (OVER.includes(data.status)) end(data);
     }
-  }
-
-  async function draw(step) {
-    const names = await get(`${path}/samples/${step}`);
-    samples.replaceChildren(h("p", { className: "note" }, `Samples at step ${step}`),
-      h("div", { className: "pictures" }, names.map((each) =>
-        h("figure", {}, h("img", { src: `/api/v1${path}/samples/${step}/${encodeURIComponent(each)}`, alt: each })))));
   }
 
   function end(data) {
     source.close();
     stop.hidden = true;
     go.hidden = data.status === "done";
-    if (data.status === "done") { bar.value = 1; said.replaceChildren("Done. ", ...links(name, data.report)); }
-    else if (!data.error) said.textContent = `It is ${data.status}.`;
+    if (steps.length) curve.replaceChildren(chart(steps, total));
+    if (data.status === "done") {
+      bar.value = 1;
+      said.replaceChildren("Done. ");
+      place.querySelector(".made")?.remove();
+      said.parentElement.after(h("div", { className: "buttons made" }, links(name, data.report)));
+    } else if (!data.error) said.textContent = data.status === "stopped" ? `Stopped${steps.length ? ` after step ${steps.at(-1).index}` : ""}; a checkpoint is written, it can go on.` : `It is ${data.status}.`;
+    changed();
   }
+
+  begin();
   return () => source.close();
 }
 
-export function links(name, report) {
-  const path = `/api/v1/runs/${encodeURIComponent(name)}`;
-  return [
-    report ? h("a", { href: `${path}/report`, target: "_blank" }, "Report") : null, " ",
-    h("a", { href: `#compare/${encodeURIComponent(name)}` }, "Compare"), " ",
-    h("a", { href: `${path}/weights` }, "Download"),
-  ].filter(Boolean);
+// The samples of a run through its steps: the same prompts and seeds, moved through by a slider.
+export function growth(name) {
+  const path = `/runs/${encodeURIComponent(name)}`;
+  const element = h("div", { className: "growth" });
+  const range = h("input", { type: "range", min: 0, value: 0, "aria-label": "Step of the samples", oninput: () => draw() });
+  const said = h("p", { className: "note" });
+  const pictures = h("div", { className: "pictures small" });
+  let steps = [];
+  let prompts = null;
+  async function draw() {
+    const step = steps[Number(range.value)];
+    prompts ??= (await get(path)).sample_prompts ?? [];
+    const names = await get(`${path}/samples/${step}`);
+    said.textContent = `Samples ${step === 0 ? "of the base, before the first step" : `after step ${step}`}${steps.length > 1 ? "; the slider goes through the training" : ""}`;
+    pictures.replaceChildren(...names.map((each) => {
+      const text = prompts[Number.parseInt(each, 10)] ?? each;
+      return h("figure", {}, h("img", { src: `/api/v1${path}/samples/${step}/${encodeURIComponent(each)}`, alt: `${text}, step ${step}` }), h("figcaption", {}, text));
+    }));
+  }
+  return {
+    element,
+    async show(found) {
+      const last = Number(range.value) === steps.length - 1 || !steps.length;
+      if (found.join() === steps.join()) return;
+      steps = found;
+      range.max = steps.length - 1;
+      range.hidden = steps.length < 2;
+      if (last) range.value = steps.length - 1;
+      element.replaceChildren(said, range, pictures);
+      await draw();
+    },
+  };
 }
 
-// The loss, smoothed so that its course can be seen, and the held-out loss where there is one.
-function chart(steps) {
-  const width = 600, height = 180;
-  const smooth = [];
-  let mean = steps[0].loss;
-  for (const step of steps) smooth.push([step.index, (mean = 0.95 * mean + 0.05 * step.loss)]);
-  const held = steps.filter((step) => step.validation_loss !== undefined && step.validation_loss !== null).map((step) => [step.index, step.validation_loss]);
-  const values = [...smooth, ...held].map(([, value]) => value);
-  const low = Math.min(...values), high = Math.max(...values), last = steps.at(-1).index;
-  const line = (points) => points.map(([x, y], place) => `${place ? "L" : "M"}${(x / last) * width} ${height - 8 - ((y - low) / (high - low || 1)) * (height - 16)}`).join("");
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  svg.setAttribute("class", "curve");
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", `loss from ${smooth[0][1].toFixed(4)} to ${smooth.at(-1)[1].toFixed(4)}`);
-  for (const [points, name] of [[smooth, ""], [held, "held"]]) {
-    if (!points.length) continue;
-    const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-    path.setAttribute("d", line(points));
-    path.setAttribute("class", name);
-    svg.append(path);
-  }
-  return h("div", {}, svg, h("p", { className: "note" }, `Loss, smoothed${held.length ? "; dashed: on held-out pictures" : ""}. ${high.toFixed(4)} to ${low.toFixed(4)}.`));
+// What can be done with a finished run.
+export function links(name, report) {
+  const path = `/api/v1/runs/${encodeURIComponent(name)}`;
+  const link = (text, href, more = {}) => h("a", { className: "button", href, ...more }, text);
+  return [
+    report ? link("Report", `${path}/report`, { target: "_blank" }) : null,
+    link("Compare", `#compare/${encodeURIComponent(name)}`), link("Generate", `#generate/${encodeURIComponent(name)}`),
+    link("Vote", `#vote/${encodeURIComponent(name)}`),
+    link("Download", `${path}/weights`, { download: "" }), button("Export", () => exporting(name)),
+  ].filter(Boolean);
 }
