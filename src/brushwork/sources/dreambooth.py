@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -86,6 +87,13 @@ class Config(ImageSettings):
         if self.class_prompt is None and given:
             message = (
                 f"{' and '.join(given)} cannot apply without data.class_prompt, which switches prior preservation on."
+            )
+            raise DataError(message)
+        own, drawn = (Path(each).expanduser().resolve() for each in (self.path, self.class_path or "."))
+        if self.class_path is not None and (own.is_relative_to(drawn) or drawn.is_relative_to(own)):
+            message = (
+                f"data.class_path: {self.class_path} and data.path {self.path} lie within one another, so pictures of "
+                f"the subject and of its class would be taken for each other. Choose a folder of its own."
             )
             raise DataError(message)
 
