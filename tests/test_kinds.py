@@ -138,6 +138,20 @@ def test_settings_of_another_kind_are_refused(settings: dict[str, Any], message:
         LoraConfig(**settings)
 
 
+def test_dropout_hides_inputs_from_the_update_while_training_only(tiny_sd: Path, tiny_data: Path) -> None:
+    config = make_config(tiny_sd, tiny_data, "rslora")
+    config = config.model_copy(update={"method": config.method.model_copy(update={"dropout": 0.5})})
+    trainer = prepare(config, encode=False)
+    layer: Any = next(each for each in trainer.family.denoiser.modules() if hasattr(each, "lora_B"))
+    torch.nn.init.ones_(layer.lora_B["brushwork"].weight)
+    inputs = torch.ones(1, 64, layer.in_features)
+    trainer._enter_training_mode()
+    hidden = {round(float(each), 4) for each in layer(inputs)[0, :, 0]}
+    layer.eval()
+    assert len(hidden) > 1
+    assert len({round(float(each), 4) for each in layer(inputs)[0, :, 0]}) == 1
+
+
 def test_full_fine_tuning_has_no_rate_for_a_text_encoder_that_stands_still() -> None:
     from brushwork.methods.full import Config as FullConfig
 

@@ -149,7 +149,11 @@ def test_preserve_is_off_unless_asked_for() -> None:
         ({"instance_token": "zwx"}, r"instance_prompt: 'a sks cat' lacks the data\.instance_token 'zwx'"),
         ({"instance_token": "sk"}, "lacks the data.instance_token 'sk'"),
         ({"instance_prompt": None}, r"'SKS' is not in the captions of .*0\.png"),
-        ({"class_prompt": "a sks cat"}, "has the subject's own word 'SKS' in it"),
+        (
+            {"instance_prompt": "A cat", "instance_token": None},
+            "'A cat' has no word that data.class_prompt 'a cat' lacks",
+        ),
+        ({"class_prompt": "a sks cat", "instance_prompt": "my sks cat"}, "has the subject's own word 'SKS' in it"),
         ({"class_prompt": None}, r"data\.num_class_images and data\.prior_loss_weight cannot apply without"),
     ],
 )

@@ -49,7 +49,7 @@ def check(source: Source, config: Config, method: Method, objective: Objective) 
             f"train.fused_backward: {processes.join().size} processes add up their gradients before any weight is "
             f"updated. Leave it out, or train in one process."
         )
-    elif method.trains == {"embeddings"} and getattr(config.data, "caption_dropout", 0):
+    elif method.trains == {"embeddings"} and getattr(config.data, "caption_dropout", 0.0) > 0:
         message = (
             f"data.caption_dropout: {config.method.type} learns a word and nothing else, and from a caption without it "
             f"nothing is learnt. Leave it out."

@@ -89,6 +89,12 @@ class Config(ImageSettings):
                 f"{' and '.join(given)} cannot apply without data.class_prompt, which switches prior preservation on."
             )
             raise DataError(message)
+        if self.instance_prompt and self.class_prompt and not _words(self.instance_prompt) - _words(self.class_prompt):
+            message = (
+                f"data.instance_prompt: {self.instance_prompt!r} has no word that data.class_prompt "
+                f"{self.class_prompt!r} lacks, so nothing names the subject. Write a rare word into it, such as sks."
+            )
+            raise DataError(message)
         own, drawn = (Path(each).expanduser().resolve() for each in (self.path, self.class_path or "."))
         if self.class_path is not None and (own.is_relative_to(drawn) or drawn.is_relative_to(own)):
             message = (
@@ -120,6 +126,10 @@ class Config(ImageSettings):
 def _has(text: str, token: str) -> bool:
     """Return whether a text has a token as a word of its own; tokenizers do not tell capitals apart."""
     return re.search(rf"(?<!\w){re.escape(token)}(?!\w)", text, re.IGNORECASE) is not None
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
 
 
 class DreamBooth:
