@@ -64,6 +64,12 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Options that change what is trained: the preset, and the options."""
 
+NOT_PRESERVED: dict[str, str] = {
+    "dpo": "learns from pairs, and pictures of the base's own are none",
+    "textual-inversion": "learns a word and nothing else",
+}
+"""The presets that cannot be trained on the base's own pictures too, and what is said."""
+
 METHODS: dict[str, dict[str, Any]] = {
     "full": {"keep_base": True},
     "lora": {"rank": 2},

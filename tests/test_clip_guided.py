@@ -123,6 +123,36 @@ def test_masks_are_refused_where_only_clip_looks(make_config: Any, tiny_data: Pa
         prepare(make_config(objective={"denoising_weight": 0}, data={"masks": True}))
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"objective": {"denoising": {"snr_gamma": 5}}},
+            r"objective\.denoising\.snr_gamma: .* there is no denoising loss",
+        ),
+        ({"objective": {"denoising": {"max_timestep": 500}}}, r"objective\.denoising\.max_timestep: "),
+        ({"objective": {"denoising": {"noise_offset": 0.1}, "through": "sampling"}}, r"denoising\.noise_offset: "),
+        ({"data": {"caption_dropout": 0.1}}, r"data\.caption_dropout: without its caption a picture has no target"),
+    ],
+)
+def test_what_only_the_denoising_loss_reads_is_refused_without_it(
+    make_config: Any, changes: dict[str, Any], message: str
+) -> None:
+    alone = configs.merge({"objective": {"denoising_weight": 0}}, changes)
+    with pytest.raises(ConfigError, match=message):
+        prepare(make_config(**alone), encode=False)
+    if "objective" in changes:  # it is read for pictures that the base drew
+        prepare(make_config(**alone, preserve={"prompts": ["a dog"], "num_images": 1}), encode=False)
+
+
+def test_noise_is_read_where_the_prediction_at_the_training_timestep_is_judged(make_config: Any) -> None:
+    losses = []
+    for offset in (0.0, 0.5):
+        objective = {"denoising_weight": 0, "denoising": {"noise_offset": offset}}
+        losses.append(next(prepare(make_config(objective=objective)).steps()).losses)
+    assert losses[0] != losses[1]
+
+
 def test_the_preset_is_a_lora_with_clip_beside_the_denoising_loss() -> None:
     config = configs.load({"data": "engravings"}, method="clip-guided")
     assert (config.method.type, config.data.type, config.objective.type) == ("lora", "captioned", "clip")

@@ -93,6 +93,12 @@ class TestPrecedence:
         assert load(recipe, overrides=["method.type=full"]).method.type == "full"
         assert load(recipe, overrides=["method=full"]).method.type == "full"
 
+    @pytest.mark.parametrize("override", ["method=full", "method.type=full", "method=dora"])
+    def test_two_methods_in_one_command_contradict_each_other(self, override: str) -> None:
+        with pytest.raises(ConfigError, match=f"--method lora and {override} contradict each other"):
+            load(MINIMAL, method="lora", overrides=[override])
+        assert load(MINIMAL, method="dora", overrides=["method.type=lora"]).method.model_dump()["use_dora"] is True
+
     def test_a_short_form_and_a_key_below_it_combine(self) -> None:
         config = load({"data": "photos/", "method": "lora"}, overrides=["method.rank=2", "data.resolution=64"])
         assert (config.method.model_dump()["rank"], config.data.model_dump()["path"]) == (2, "photos/")
@@ -140,6 +146,7 @@ class TestMistakes:
             ("method.rnak", "rank"),
             ("data.resolutoin", "resolution"),
             ("objective.snr_gama", "snr_gamma"),
+            ("preserve.wieght", "weight"),
         ],
     )
     def test_a_misspelt_key_is_named_with_the_nearest_one_at_every_level(self, key: str, offered: str) -> None:
@@ -162,6 +169,7 @@ class TestMistakes:
             ("train.mixed_precision", "fp8", "'bf16'"),
             ("method.rank", 0, "greater than 0"),
             ("data.resolution", "big", "integer"),
+            ("preserve.weight", 0, "greater than 0"),
         ],
     )
     def test_a_wrong_value_is_named_with_what_it_is_and_what_it_may_be(

@@ -11,7 +11,7 @@ import torch
 
 from brushwork import config as configs
 from brushwork import execution, optim
-from brushwork.errors import ConfigError
+from brushwork.errors import ConfigError, UserError
 from brushwork.runs import RunFolder
 from brushwork.settings import TrainConfig
 from brushwork.train import prepare, steps
@@ -83,7 +83,7 @@ def test_compiled_blocks_learn_the_same(
     assert [step.loss for step in trainer.steps()] == pytest.approx(plain, rel=1e-5)
 
 
-@pytest.mark.parametrize("option", ["channels_last", "compile"])
+@pytest.mark.parametrize("option", ["channels_last", "compile", "gradient_checkpointing"])
 def test_a_denoiser_that_cannot_honour_an_option_refuses_it(option: str) -> None:
     with pytest.raises(ConfigError, match=rf"train.{option}: Linear"):
         execution.arrange(torch.nn.Linear(2, 2), TrainConfig(**{option: True}))
@@ -103,10 +103,17 @@ def test_an_average_on_a_device_of_its_own_is_the_same(tiny_sd: Path, tiny_data:
     assert parameter.device.type == "cpu"
 
 
+@pytest.mark.parametrize("device", ["gpu", "meta", "cuda:99"])
+def test_an_average_needs_a_device_that_is_there(device: str, tiny_sd: Path, tiny_data: Path) -> None:
+    with pytest.raises(UserError, match=rf"train\.ema_device: (there is no '{device}'|{device} was asked for)"):
+        prepare(make_config(tiny_sd, tiny_data, use_ema=True, ema_device=device))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"ema_device": "cpu"}, "ema_device is set but use_ema is false"),
+        ({"ema_decay": 0.5}, "ema_decay is set but use_ema is false"),
         ({"gradient_checkpointing_interval": 2}, "gradient_checkpointing is false"),
     ],
 )

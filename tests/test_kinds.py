@@ -16,7 +16,7 @@ from tiny import make_tiny_sd
 
 from brushwork import card, generate, models
 from brushwork import config as configs
-from brushwork.errors import ModelError
+from brushwork.errors import ConfigError, ModelError
 from brushwork.runs import RunFolder
 from brushwork.train import prepare
 
@@ -126,6 +126,9 @@ def test_an_oft_has_no_half(tiny_sd: Path, tiny_data: Path, tmp_path: Path) -> N
         ({"kind": "loha", "use_dora": True}, "kind is loha, so use_dora cannot apply"),
         ({"oft_block_size": 8}, "kind is lora, so oft_block_size cannot apply"),
         ({"kind": "lokr", "alpha": 1.5}, "alpha is a whole number"),
+        ({"kind": "lokr", "lokr_factor": 0}, "lokr_factor is 0"),
+        ({"text_encoder_lr": 1e-5}, "train_text_encoder is false, so text_encoder_lr cannot apply"),
+        ({"text_encoder_targets": ("q_proj",)}, "train_text_encoder is false, so text_encoder_targets cannot apply"),
     ],
 )
 def test_settings_of_another_kind_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -133,6 +136,43 @@ def test_settings_of_another_kind_are_refused(settings: dict[str, Any], message:
 
     with pytest.raises(ValueError, match=message):
         LoraConfig(**settings)
+
+
+def test_dropout_hides_inputs_from_the_update_while_training_only(tiny_sd: Path, tiny_data: Path) -> None:
+    config = make_config(tiny_sd, tiny_data, "rslora")
+    config = config.model_copy(update={"method": config.method.model_copy(update={"dropout": 0.5})})
+    trainer = prepare(config, encode=False)
+    layer: Any = next(each for each in trainer.family.denoiser.modules() if hasattr(each, "lora_B"))
+    torch.nn.init.ones_(layer.lora_B["brushwork"].weight)
+    inputs = torch.ones(1, 64, layer.in_features)
+    trainer._enter_training_mode()
+    hidden = {round(float(each), 4) for each in layer(inputs)[0, :, 0]}
+    layer.eval()
+    assert len(hidden) > 1
+    assert len({round(float(each), 4) for each in layer(inputs)[0, :, 0]}) == 1
+
+
+def test_full_fine_tuning_has_no_rate_for_a_text_encoder_that_stands_still() -> None:
+    from brushwork.methods.full import Config as FullConfig
+
+    with pytest.raises(ValueError, match="train_text_encoder is false, so text_encoder_lr cannot apply"):
+        FullConfig(text_encoder_lr=1e-5)
+
+
+def test_a_chosen_side_of_ofts_rotations_is_the_one_it_has(tiny_sd: Path, tiny_data: Path) -> None:
+    config = make_config(tiny_sd, tiny_data, "oft")
+    for size in (4, 7, 32):
+        method = config.method.model_copy(update={"oft_block_size": size})
+        changed = config.model_copy(update={"method": method})
+        if size == 7:
+            with pytest.raises(
+                ConfigError, match=r"oft_block_size is 7, but the layers here are 16, 32 wide.* Take 16 or"
+            ):
+                prepare(changed, encode=False)
+            continue
+        layers = prepare(changed, encode=False).family.denoiser.modules()
+        sides = {each.oft_block_size["brushwork"] for each in layers if hasattr(each, "oft_block_size")}
+        assert sides == ({4} if size == 4 else {16, 32})
 
 
 def test_plain_peft_draws_the_same_by_the_lines_of_the_model_card(

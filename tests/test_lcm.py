@@ -206,7 +206,8 @@ def test_samples_show_the_base_in_few_steps_and_drawn_pictures_are_made_as_usual
 
 @pytest.mark.parametrize("target", ["student", "average"])
 def test_a_resumed_run_equals_an_uninterrupted_one(target: str, place: Path, tmp_path: Path) -> None:
-    changes = {"train": {"use_ema": target == "average", "ema_decay": 0.95}, "objective": {"target": target}}
+    average = {"use_ema": True, "ema_decay": 0.95} if target == "average" else {}
+    changes = {"train": average, "objective": {"target": target}}
     config = make_config(place, **changes)
     whole, halves = RunFolder.create(config, tmp_path / "whole"), RunFolder.create(config, tmp_path / "halves")
     losses = [step.loss for step in steps(config, whole)]

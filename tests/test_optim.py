@@ -32,7 +32,8 @@ def test_schedules_equal_diffusers(name: str, warm_up: int) -> None:
     if name == "cosine":
         theirs = get_scheduler(their_name, optimizer, num_warmup_steps=warm_up, num_training_steps=40)
     config = OptimizerConfig(
-        learning_rate=2e-3, lr_scheduler=name, lr_warmup_steps=warm_up, lr_num_cycles=2, lr_power=2.0,
+        learning_rate=2e-3, lr_scheduler=name, lr_warmup_steps=warm_up,
+        lr_num_cycles=2 if name == "cosine_with_restarts" else 1, lr_power=2.0 if name == "polynomial" else 1.0,
         lr_end=1e-7 if name == "polynomial" else 0.0,
     )  # fmt: skip
     for step in range(40):
@@ -195,12 +196,60 @@ def test_a_missing_package_is_named_with_its_extra(name: str, package: str, monk
         optim.build(OptimizerConfig(type=name, learning_rate=1.0), [])
 
 
+class NoKernel(torch.optim.SGD):
+    """An optimizer whose kernels are not there."""
+
+    def step(self, closure: Any = None) -> Any:
+        message = "No operator found for 'optimizer_update_8bit_blockwise'"
+        raise NotImplementedError(message)
+
+
+class Idle(torch.optim.SGD):
+    """An optimizer whose kernels do nothing."""
+
+    def step(self, closure: Any = None) -> Any:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [(NoKernel, r"cannot do it on cpu: No operator found"), (Idle, "leaves the weights as they are")],
+)
+@pytest.mark.parametrize(("name", "attribute"), [("adamw8bit", "AdamW8bit"), ("lion", "Lion")])
+def test_a_device_without_kernels_is_found_out_before_training(
+    name: str, attribute: str, broken: type, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import bitsandbytes
+
+    def make(parameters: Any, lr: float) -> torch.optim.Optimizer:
+        made: torch.optim.Optimizer = broken(parameters, lr)
+        return made
+
+    monkeypatch.setattr(bitsandbytes.optim, attribute, make)
+    group = ParameterGroup("denoiser", {"w": torch.nn.Parameter(torch.ones(4))})
+    with pytest.raises(ConfigError, match=f"optimizer.type {name}: .*{message}"):
+        optim.build(OptimizerConfig(type=name, learning_rate=1.0), [group])  # type: ignore[arg-type]
+
+
+def test_adamw_is_one_fused_kernel() -> None:
+    group = ParameterGroup("denoiser", {"w": torch.nn.Parameter(torch.ones(4))})
+    optimizer = optim.build(OptimizerConfig(learning_rate=1e-4), [group])
+    assert [each["fused"] for each in optimizer.param_groups] == [True]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"type": "adafactor", "adam_beta1": 0.8}, "type is adafactor, which has no use for adam_beta1"),
         ({"type": "schedulefree", "lr_scheduler": "cosine"}, "has no use for lr_scheduler"),
         ({"type": "prodigy", "learning_rate": 1e-4}, "finds the rate itself"),
+        ({"lr_num_cycles": 2}, "lr_scheduler is constant, which has no use for lr_num_cycles"),
+        (
+            {"lr_scheduler": "linear", "lr_power": 2.0},
+            "linear, which has no use for lr_power; .*lr_scheduler=polynomial",
+        ),
+        ({"lr_scheduler": "cosine", "lr_end": 1e-6}, "cosine, which has no use for lr_end"),
+        ({"lr_scheduler": "linear", "lr_end": 1.0, "learning_rate": 1e-4}, "lr_end is 1 but learning_rate, .* 0.0001"),
         ({"lr_decay_steps": 10}, "belong together"),
         ({"lr_scheduler": "warmup_stable_decay"}, "belong together"),
     ],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import rows
 import torch
 from PIL import Image
 
@@ -117,6 +119,23 @@ def test_preserve_adds_pictures_of_its_prompts_to_any_source(tiny_sd: Path, tiny
     assert len(trainer.data.train) == 12
 
 
+@pytest.mark.parametrize("name", rows.PRESETS)
+def test_every_method_preserves_or_says_why_it_cannot(name: str, tiny_sd: Path, tmp_path: Path) -> None:
+    """The drawn pictures are among what is seen, with their weight, and a step can be done with them."""
+    data, preserve = rows.make_data(tmp_path / "data"), {"prompts": ["a dog"], "num_images": 2, "weight": 4.0}
+    config = rows.preset(name, tiny_sd, data, preserve=preserve, train={"train_batch_size": 12})
+    if name in rows.NOT_PRESERVED:
+        with pytest.raises(ConfigError, match=rf"preserve: .*{rows.NOT_PRESERVED[name]}"):
+            prepare(config)
+        return
+    trainer = prepare(config)
+    (batch,) = batches.batches(trainer.examples, trainer.encoder, trainer.config, 0, 12)
+    seen = list(zip(batch.captions, batch.preserved, batch.weights.tolist(), strict=True))
+    assert ("a dog", True, 4.0) in seen
+    assert {weight for caption, _, weight in seen if caption != "a dog"} == {1.0}
+    assert all(map(math.isfinite, next(trainer.steps()).losses))
+
+
 def test_preserve_is_off_unless_asked_for() -> None:
     assert configs.load(data="engravings").preserve is None
     switched_on = configs.load(data="engravings", preserve={}, overrides=["preserve.num_images=8"]).preserve
@@ -130,13 +149,25 @@ def test_preserve_is_off_unless_asked_for() -> None:
         ({"instance_token": "zwx"}, r"instance_prompt: 'a sks cat' lacks the data\.instance_token 'zwx'"),
         ({"instance_token": "sk"}, "lacks the data.instance_token 'sk'"),
         ({"instance_prompt": None}, r"'SKS' is not in the captions of .*0\.png"),
-        ({"class_prompt": "a sks cat"}, "has the subject's own word 'SKS' in it"),
+        (
+            {"instance_prompt": "A cat", "instance_token": None},
+            "'A cat' has no word that data.class_prompt 'a cat' lacks",
+        ),
+        ({"class_prompt": "a sks cat", "instance_prompt": "my sks cat"}, "has the subject's own word 'SKS' in it"),
         ({"class_prompt": None}, r"data\.num_class_images and data\.prior_loss_weight cannot apply without"),
     ],
 )
 def test_a_misplaced_word_is_refused(tiny_sd: Path, tiny_data: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         prepare(make_config(tiny_sd, tiny_data, data=changes))
+
+
+@pytest.mark.parametrize("place", [".", "class", ".."])
+def test_the_class_has_a_folder_of_its_own(tiny_sd: Path, tiny_data: Path, place: str) -> None:
+    """Otherwise class images would be drawn among the subject's pictures, and learnt as such by the next run."""
+    with pytest.raises(DataError, match=r"data\.class_path: .* lie within one another"):
+        prepare(make_config(tiny_sd, tiny_data, data={"class_path": str(tiny_data / place)}))
+    assert len(pictures(tiny_data)) == 6
 
 
 def test_without_an_instance_prompt_every_picture_needs_a_caption(tiny_sd: Path, tiny_data: Path) -> None:

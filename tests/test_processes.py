@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from safetensors.torch import load
 
 from brushwork import api, checkpoints, cli, launch, processes
 from brushwork import config as configs
@@ -72,10 +74,15 @@ def messages(folder: Path) -> list[list[str]]:
     ]
 
 
-def train(tree: dict[str, Any]) -> dict[str, Any]:
+def train(tree: dict[str, Any], run: RunFolder | None = None) -> dict[str, Any]:
+    sums: list[int] = []
     trainer = prepare(configs.load(tree))
-    steps = list(trainer.steps())
+    with pytest.MonkeyPatch.context() as patch:
+        add_up = torch.distributed.all_reduce
+        patch.setattr(torch.distributed, "all_reduce", lambda each, **group: (sums.append(1), add_up(each, **group)))
+        steps = list(trainer.steps(run))
     return {
+        "sums": len(sums),
         "losses": [step.losses for step in steps],
         "norms": [step.grad_norm for step in steps],
         "validation": [step.validation_loss for step in steps],
@@ -87,7 +94,9 @@ def train(tree: dict[str, Any]) -> dict[str, Any]:
 
 def train_and_keep(trees: dict[str, dict[str, Any]], folder: Path) -> None:
     for name, tree in trees.items():
-        torch.save(train(tree), folder / f"{name}-{os.environ['RANK']}.pt")
+        rank = os.environ["RANK"]
+        run = RunFolder.create(configs.load(tree), folder / f"run-{name}-{rank}")  # of its own, to see who writes
+        torch.save(train(tree, run), folder / f"{name}-{rank}.pt")
 
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -113,6 +122,9 @@ def test_two_processes_train_as_one_does(
     }
     assert finish(start(warm, tmp_path, train_and_keep, trees, tmp_path)) == [0, 0]
     for name in trees:
+        assert torch.load(tmp_path / f"{name}-1.pt")["sums"] == 4  # one for each optimizer step, accumulated or not
+        written = [{each.name for each in (tmp_path / f"run-{name}-{rank}").iterdir()} for rank in range(2)]
+        assert written == [{"config.yaml", "checkpoints", "steps.jsonl", "weights"}, {"config.yaml"}]
         assert same(*(torch.load(tmp_path / f"{name}-{rank}.pt") for rank in range(2)))
 
     # Alone, with a cache of its own, so that it draws and encodes for itself what the two did by halves.
@@ -247,6 +259,35 @@ def test_accelerate_starts_processes_that_find_one_another(tmp_path: Path) -> No
     script.write_text("from brushwork import processes\nworld = processes.join()\nprint(world.exchange(world.rank))\n")
     met = run_python("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", str(script))
     assert met.replace("\n", "") == "[0, 1]" * 2  # two processes print at once, so a line may not end where it should
+
+
+@pytest.mark.thorough
+@pytest.mark.slow
+def test_a_run_under_accelerate_is_the_run_of_one_process(tiny_sd: Path, tiny_data: Path, tmp_path: Path) -> None:
+    """From the command to the weights, with accumulation, a moving average and loader workers; then resumed."""
+    train = {"gradient_accumulation_steps": 2, "use_ema": True, "dataloader_num_workers": 1}
+    tree = make_tree(tiny_sd, tiny_data, method={"type": "lora", "rank": 2}, train=train)
+    tree["validation"] |= {"images_per_prompt": 1, "judge": "mini-clip", "captioner": "none"}
+    whole, resumed = tmp_path / "whole", RunFolder.create(configs.load(tree), tmp_path / "resumed")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(configs.to_yaml(configs.load(tree)), "utf-8")
+    launcher = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "-m", "brushwork", "train")
+    run_python(*launcher, str(recipe), "--out", str(whole))
+    shutil.copytree(whole / "checkpoints" / "2", resumed.path / "checkpoints" / "2")
+    resumed.update(effective_batch=8)  # as two processes began it
+    run_python(*launcher, "--resume", "--out", str(resumed.path))
+
+    alone = api.train(configs.merge(tree, {"train": {"gradient_accumulation_steps": 4}}), out=tmp_path / "alone")
+    name = "pytorch_lora_weights.safetensors"
+    weights = (whole / "weights" / name).read_bytes()
+    assert (resumed.weights / name).read_bytes() == weights
+    # Four accumulated micro-batches are added up in another order than twice two: the same to float32's rounding.
+    torch.testing.assert_close(load(weights), load((alone.weights / name).read_bytes()), rtol=1e-4, atol=1e-4)
+    for path, first in ((whole, 0), (resumed.path, 2)):
+        for step, other in zip(RunFolder(path).steps(), alone.steps()[first:], strict=True):
+            for key in ("index", "loss", "grad_norm", "lr"):
+                assert step[key] == pytest.approx(other[key], rel=1e-5)
+        assert (path / "report.html").is_file()
 
 
 @pytest.mark.parametrize(("size", "count", "parts"), [(1, 3, 2), (2, 2, 1), (2, 3, 2), (3, 1, 4), (4, 2, 3)])

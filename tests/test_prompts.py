@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from brushwork import config as configs
 from brushwork import prompts
 from brushwork.errors import ConfigError
 
@@ -21,6 +22,20 @@ def test_a_file_is_read_line_by_line_without_comments_and_empty_lines(tmp_path: 
 
 def test_every_embedded_list_can_be_resolved() -> None:
     assert all(prompts.resolve(name) for name in prompts.embedded())
+
+
+def test_prompts_without_the_learnt_word_are_remarked(capsys: pytest.CaptureFixture[str]) -> None:
+    for method in ("textual-inversion", "pivotal", "dreambooth"):
+        tree = {"data": {"path": "photos", **({"instance_token": "<concept>"} if method == "dreambooth" else {})}}
+        config = configs.load(tree, method=method)
+        prompts.check_word(["a cat", "a dog"], config.method, config.data)
+        said = capsys.readouterr().err
+        assert said.startswith("validation.prompts: none of the 2 has the word '<concept>' in it")
+        assert len(said.splitlines()) == 1
+        prompts.check_word(["a cat", "a <CONCEPT>"], config.method, config.data)
+    config = configs.load({"data": "photos"}, method="lora")
+    prompts.check_word(["a cat"], config.method, config.data)
+    assert capsys.readouterr().err == ""
 
 
 def test_nothing_stands_for_the_fallback() -> None:

@@ -188,7 +188,9 @@ def test_an_embedding_of_another_width_is_refused_with_both_numbers(base: Path, 
     ("changes", "error", "message"),
     [
         ({"method": {"initial_word": "dog"}}, ConfigError, r"'dog' is 3 tokens in this base \('d', 'o', 'g</w>'\)"),
-        ({"method": {"token": "a"}}, ModelError, "a: this base has such a word already"),
+        ({"method": {"token": "a"}}, ConfigError, "'a' is a word of this base already, which would lose its meaning"),
+        ({"method": {"token": "a</w>"}}, ModelError, "a</w>: this base has such a word already"),
+        ({"data": {"caption_dropout": 0.1}}, ConfigError, "from a caption without it nothing is learnt"),
         ({"method": {"token": "two words"}}, ConfigError, r"method\.token"),
         (
             {"data": {"type": "captioned", "path": "PATH"}},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from brushwork import processes
+from brushwork.devices import resolve_device
 from brushwork.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +18,10 @@ def check(source: Source, config: Config, method: Method, objective: Objective) 
 
     Raises:
         ConfigError: One of these, ``preserve`` beside pairs, or a new word that nobody has pictures of.
+        UserError: The average is to lie where there is no device.
     """
+    if config.train.ema_device is not None:
+        resolve_device(config.train.ema_device, "train.ema_device")
     kind, data = config.objective.type, config.data.type
     paired = len(source) > 0 and "rejected" in source[0].extra
     needed = getattr(objective, "uses_pairs", False)
@@ -44,6 +48,11 @@ def check(source: Source, config: Config, method: Method, objective: Objective) 
         message = (
             f"train.fused_backward: {processes.join().size} processes add up their gradients before any weight is "
             f"updated. Leave it out, or train in one process."
+        )
+    elif method.trains == {"embeddings"} and getattr(config.data, "caption_dropout", 0.0) > 0:
+        message = (
+            f"data.caption_dropout: {config.method.type} learns a word and nothing else, and from a caption without it "
+            f"nothing is learnt. Leave it out."
         )
     elif hasattr(config.data, "drawings") and "embeddings" in method.trains:
         message = (

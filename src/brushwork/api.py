@@ -229,6 +229,7 @@ def _with_prompts(config: Config) -> Config:
     control = prompts.resolve(validation.control_prompts, key="validation.control_prompts")
     content = prompts.resolve(validation.content_prompts, key="validation.content_prompts")
     prompts.check_sets(texts, content, control)
+    prompts.check_word(texts, config.method, config.data)
     changes = {"prompts": tuple(texts), "content_prompts": tuple(content), "control_prompts": tuple(control)}
     written: dict[str, Any] = {"validation": validation.model_copy(update=changes)}
     if config.preserve is not None:

@@ -314,7 +314,10 @@ def load(
     where = str(recipe) if isinstance(recipe, (str, Path)) else "config"
     tree: dict[str, Any] = read_yaml(recipe) if isinstance(recipe, (str, Path)) else dict(recipe or {})
     named = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in top.items()}
-    for part in [{key: value for key, value in named.items() if value is not None}, *map(parse_override, overrides)]:
+    changes = [parse_override(each) for each in overrides]
+    for change in changes if method else []:
+        _refuse_another(method, change.get("method"))
+    for part in [{key: value for key, value in named.items() if value is not None}, *changes]:
         tree = merge(_spell_out(tree), _spell_out(part))
     tree = _over_preset(_spell_out(tree), method)
     try:
@@ -331,6 +334,16 @@ def _spell_out(tree: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(tree.get("data"), str):
         tree["data"] = {"path": tree["data"]}
     return tree
+
+
+def _refuse_another(asked: str | None, part: Any) -> None:
+    """Refuse an override that names another method than the one asked for, of which one would be ignored."""
+    said = part.get("type") if isinstance(part, dict) else part
+    ours = yaml.safe_load(_preset(asked or "lora"))["method"]["type"]
+    if said not in (None, ours if isinstance(part, dict) else asked):
+        key = "method.type" if isinstance(part, dict) else "method"
+        message = f"--method {asked} and {key}={said} contradict each other; give one of them."
+        raise ConfigError(message)
 
 
 def _over_preset(tree: dict[str, Any], asked: str | None) -> dict[str, Any]:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 KINDS = ("auto", "cpu", "cuda", "mps")
 
 
-def resolve_device(name: str = "auto") -> str:
-    """Return the device to use: for ``auto`` the GPU when there is one.
+def resolve_device(name: str = "auto", key: str = "device") -> str:
+    """Return the device to use: for ``auto`` the GPU when there is one; ``key`` is the setting, for messages.
 
     Raises:
         ConfigError: There is no device of this name.
@@ -29,19 +29,19 @@ def resolve_device(name: str = "auto") -> str:
 
     kind, _, index = name.partition(":")
     if kind not in KINDS or (index and (kind != "cuda" or not index.isdigit())):
-        message = f"device: there is no {name!r}.{nearest(name, KINDS)} (A certain GPU: cuda:0, cuda:1 ...)"
+        message = f"{key}: there is no {name!r}.{nearest(name, KINDS)} (A certain GPU: cuda:0, cuda:1 ...)"
         raise ConfigError(message)
     if kind == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if kind == "cuda" and not torch.cuda.is_available():
         built = "" if torch.version.cuda or torch.version.hip else ": this torch was built for the CPU only"
-        message = f"device: {name} was asked for but torch sees no GPU{built}. Use device auto or cpu."
+        message = f"{key}: {name} was asked for but torch sees no GPU{built}. Use device auto or cpu."
         raise UserError(message)
     if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
-        message = f"device: {name} was asked for but torch sees {torch.cuda.device_count()} GPU(s), counted from 0."
+        message = f"{key}: {name} was asked for but torch sees {torch.cuda.device_count()} GPU(s), counted from 0."
         raise UserError(message)
     if kind == "mps" and not torch.backends.mps.is_available():
-        message = "device: mps was asked for but torch sees no Apple GPU here. Use device auto or cpu."
+        message = f"{key}: mps was asked for but torch sees no Apple GPU here. Use device auto or cpu."
         raise UserError(message)
     return name
 

@@ -8,6 +8,8 @@ from brushwork import memory
 from brushwork.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import nn
 
     from brushwork.settings import TrainConfig
@@ -57,8 +59,18 @@ def quantized(family: Family, method: Method, settings: TrainConfig, device: str
 def checkpoint(denoiser: Any, interval: int) -> None:
     """Recompute the inside of every ``interval``-th block in the backward pass instead of keeping it.
 
-    A block is an outermost module that diffusers can checkpoint: the stages of a UNet. What lies within goes with it.
+    A block is an outermost module that diffusers can checkpoint, the stages of a UNet, with all that lies within; or
+    a layer of a transformer, which itself checkpoints the members of its lists.
+
+    Raises:
+        ConfigError: Diffusers cannot checkpoint this denoiser.
     """
+    if not getattr(denoiser, "_supports_gradient_checkpointing", False):
+        message = f"train.gradient_checkpointing: {type(denoiser).__name__} has no blocks to checkpoint. Leave it out."
+        raise ConfigError(message)
+    if hasattr(denoiser, FLAG):
+        denoiser.enable_gradient_checkpointing(_of_layers(denoiser, interval))
+        return
     denoiser.enable_gradient_checkpointing()
     blocks: dict[str, nn.Module] = {}
     for name, module in denoiser.named_modules():
@@ -69,6 +81,21 @@ def checkpoint(denoiser: Any, interval: int) -> None:
         for module in block.modules():
             if hasattr(module, FLAG):
                 setattr(module, FLAG, place % interval == 0)
+
+
+def _of_layers(transformer: nn.Module, interval: int) -> Callable[..., Any]:
+    """Return what a transformer calls its layers with: every ``interval``-th is computed again, the others are kept."""
+    import torch
+    from torch.utils.checkpoint import checkpoint as computed_again
+
+    lists = [each for each in transformer.children() if isinstance(each, torch.nn.ModuleList)]
+    layers = [layer for each in lists for layer in each]
+    kept = {id(layer) for place, layer in enumerate(layers) if place % interval}
+
+    def call(layer: Any, *inputs: Any) -> Any:
+        return layer(*inputs) if id(layer) in kept else computed_again(layer, *inputs, use_reentrant=False)
+
+    return call
 
 
 def _channels_last(denoiser: Any) -> None:

@@ -6,6 +6,7 @@ recipe.yaml: train.max_train_steps: should be a valid integer (it is 'many')
 
 from __future__ import annotations
 
+import types
 import typing
 from typing import TYPE_CHECKING, Any
 
@@ -97,9 +98,16 @@ def _inner(model: type[BaseModel], location: tuple[int | str, ...]) -> type[Base
         if isinstance(key, int):  # one of several: tuple[Part, ...]
             inner = next(iter(typing.get_args(inner)), None)
             continue
-        fields = inner.model_fields if isinstance(inner, type) and issubclass(inner, BaseModel) else {}
+        fields = inner.model_fields if _is_settings(inner) else {}
         inner = fields[key].annotation if key in fields else None
-    return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+        if typing.get_origin(inner) is types.UnionType:  # PreserveConfig | None
+            inner = next(filter(_is_settings, typing.get_args(inner)), inner)
+    return inner if _is_settings(inner) else None
+
+
+def _is_settings(kind: object) -> bool:
+    """Return whether this is a class of settings, which has fields of its own."""
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _fields(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from brushwork.values import ParameterGroup
 
 
+LEAST_IN_8_BITS = 4096
+"""Elements from which on bitsandbytes keeps a weight's state in 8 bits."""
+
+
 def build(
     config: OptimizerConfig, groups: Sequence[ParameterGroup], *, fused_backward: bool = False
 ) -> torch.optim.Optimizer:
@@ -64,11 +68,32 @@ def build(
         optimizer.train()  # type: ignore[attr-defined]
         return optimizer
     module = _package(config.type, "bitsandbytes", "bnb")
-    if config.type == "lion":
-        optimizer = module.optim.Lion(described, **plain, **betas)
-    else:
-        optimizer = module.optim.AdamW8bit(described, **settings)
+    kind, given = (module.optim.Lion, plain | betas) if config.type == "lion" else (module.optim.AdamW8bit, settings)
+    _probe(config.type, kind, next(iter(groups[0].parameters.values())).device)
+    optimizer = kind(described, **given)
     return optimizer
+
+
+def _probe(name: str, kind: Any, device: torch.device) -> None:
+    """Do one step with an optimizer of bitsandbytes, whose kernels are not there for every device.
+
+    Raises:
+        ConfigError: It cannot be done.
+    """
+    import torch
+
+    weight = torch.nn.Parameter(torch.ones(LEAST_IN_8_BITS, device=device))
+    weight.grad = torch.ones_like(weight)
+    try:
+        kind([weight], lr=0.1).step()
+    # A missing kernel is a RuntimeError to torch; a library that found none of its own has None in its place.
+    except (RuntimeError, AttributeError, TypeError) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        message = f"optimizer.type {name}: bitsandbytes cannot do it on {device}: {why}. Use adamw."
+        raise ConfigError(message) from error
+    if not bool((weight < 1).all()):
+        message = f"optimizer.type {name}: on {device} bitsandbytes leaves the weights as they are. Use adamw."
+        raise ConfigError(message)
 
 
 def _package(name: str, package: str, extra: str | None = None) -> ModuleType:

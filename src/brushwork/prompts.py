@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
+from brushwork import progress
 from brushwork.errors import ConfigError, listing, nearest
 
 if TYPE_CHECKING:
@@ -119,6 +120,17 @@ def check_sets(
         if both:
             message = f"{where}: {both[0]!r} is both a {one} and a {other} prompt; take it out of one of them."
             raise ConfigError(message)
+
+
+def check_word(prompts: Sequence[str], *parts: Any) -> None:
+    """Remark that no prompt says the word that a method or a source has: no picture would show what is learnt."""
+    words = {getattr(part, "token", None) or getattr(part, "instance_token", None) or "" for part in parts}
+    for word in sorted(words - {""}):
+        if not any(word.lower() in text.lower() for text in prompts):
+            progress.note(
+                f"validation.prompts: none of the {len(prompts)} has the word {word!r} in it, so pictures and numbers "
+                f"will show what happens to other prompts only."
+            )
 
 
 def _find(value: str, key: str) -> Path:

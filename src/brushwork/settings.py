@@ -54,6 +54,12 @@ UNREAD = {
     "schedulefree": ("lr_scheduler",),
 }
 """Settings that an optimizer cannot honour."""
+OF_SCHEDULES = {
+    "lr_num_cycles": ("cosine_with_restarts",),
+    "lr_power": ("polynomial",),
+    "lr_end": ("linear", "polynomial"),
+}
+"""Settings that only these courses of the rate read."""
 LEAST_PRODIGY_RATE = 0.1
 
 
@@ -94,6 +100,17 @@ class OptimizerConfig(Settings):
         unread = [name for name in UNREAD.get(self.type, ()) if getattr(self, name) != fields[name].default]
         if unread:
             message = f"type is {self.type}, which has no use for {' and '.join(unread)}; leave it out"
+            raise ValueError(message)
+        idle = [name for name, schedules in OF_SCHEDULES.items() if self.lr_scheduler not in schedules]
+        idle = [name for name in idle if getattr(self, name) != fields[name].default]
+        if idle:
+            message = (
+                f"lr_scheduler is {self.lr_scheduler}, which has no use for {' and '.join(idle)}; leave it out, or set "
+                f"lr_scheduler={OF_SCHEDULES[idle[0]][-1]}"
+            )
+            raise ValueError(message)
+        if self.learning_rate is not None and self.lr_end > self.learning_rate:
+            message = f"lr_end is {self.lr_end:g} but learning_rate, the highest there is, only {self.learning_rate:g}"
             raise ValueError(message)
         if (self.lr_scheduler == "warmup_stable_decay") != (self.lr_decay_steps is not None):
             message = "lr_scheduler warmup_stable_decay and lr_decay_steps belong together; set both or neither"
@@ -180,8 +197,10 @@ class TrainConfig(Settings):
 
     @model_validator(mode="after")
     def _have_an_effect(self) -> TrainConfig:
-        if self.ema_device is not None and not self.use_ema:
-            message = "ema_device is set but use_ema is false; set train.use_ema=true or leave it out"
+        fields = type(self).model_fields
+        idle = [name for name in ("ema_device", "ema_decay") if getattr(self, name) != fields[name].default]
+        if idle and not self.use_ema:
+            message = f"{' and '.join(idle)} is set but use_ema is false; set train.use_ema=true or leave it out"
             raise ValueError(message)
         if self.gradient_checkpointing_interval != 1 and not self.gradient_checkpointing:
             message = "gradient_checkpointing_interval is set but gradient_checkpointing is false; set it to true"

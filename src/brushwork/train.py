@@ -10,7 +10,6 @@ everything around it.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 import statistics
@@ -37,7 +36,7 @@ from brushwork import (
     states,
 )
 from brushwork.curate import gate
-from brushwork.devices import resolve_dtype
+from brushwork.devices import resolve_device, resolve_dtype
 from brushwork.runs import replacing
 from brushwork.seeds import derive
 from brushwork.tally import Tally
@@ -168,8 +167,8 @@ class Trainer:
             f"{group.name}.{name}": parameter for group in self.groups for name, parameter in group.parameters.items()
         }
         self.optimizer = optim.build(self.config.optimizer, self.groups, fused_backward=settings.fused_backward)
-        average = functools.partial(optim.MovingAverage, list(self.named.values()), settings.ema_decay)
-        self.average = average(settings.ema_device) if settings.use_ema else None
+        trained, where = list(self.named.values()), settings.ema_device and resolve_device(settings.ema_device)
+        self.average = optim.MovingAverage(trained, settings.ema_decay, where) if settings.use_ema else None
         self.scaler = torch.amp.GradScaler(self.device.split(":")[0], enabled=settings.mixed_precision == "fp16")
         assert settings.max_train_steps is not None, "brushwork.defaults chooses it"
         self.world = processes.join()

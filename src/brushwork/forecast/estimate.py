@@ -344,14 +344,10 @@ def quiet() -> Iterator[None]:
 def _checkpointed(family: Family, interval: int, *, wanted: bool) -> Iterator[None]:
     """Within this context the denoiser's blocks are checkpointed or not, whatever they were."""
     denoiser: Any = family.denoiser
-    if not hasattr(denoiser, "enable_gradient_checkpointing"):
+    if not getattr(denoiser, "_supports_gradient_checkpointing", False):
         yield
         return
-    before = {
-        name: getattr(module, execution.FLAG)
-        for name, module in denoiser.named_modules()
-        if hasattr(module, execution.FLAG)
-    }
+    was = denoiser.is_gradient_checkpointing
     if wanted:
         execution.checkpoint(denoiser, interval)
     else:
@@ -360,8 +356,5 @@ def _checkpointed(family: Family, interval: int, *, wanted: bool) -> Iterator[No
         yield
     finally:
         denoiser.disable_gradient_checkpointing()
-        if any(before.values()):
-            denoiser.enable_gradient_checkpointing()
-        for name, module in denoiser.named_modules():
-            if name in before:
-                setattr(module, execution.FLAG, before[name])
+        if was:
+            execution.checkpoint(denoiser, interval)

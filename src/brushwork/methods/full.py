@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, model_validator
 
 from brushwork.config import PluginSettings
 from brushwork.errors import ConfigError
@@ -29,6 +29,11 @@ class Config(PluginSettings):
     keep_base: bool = Field(
         default=False, description="Keep a copy of the base's weights, for comparisons while training."
     )
+
+    @model_validator(mode="after")
+    def _honoured(self) -> Config:
+        self._refuse_changed("train_text_encoder is false", self.train_text_encoder, "text_encoder_lr")
+        return self
 
     def build(self) -> Full:
         """Build the method."""

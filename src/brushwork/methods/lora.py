@@ -8,6 +8,7 @@ arXiv:2306.07280).
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -63,8 +64,12 @@ class Config(PluginSettings):
     dropout: float = Field(0.0, ge=0, lt=1, description="The share of the layers' inputs the update does not see.")
     use_dora: bool = Field(default=False, description="DoRA: each output's magnitude is trained on its own.")
     use_rslora: bool = Field(default=False, description="Scale by alpha / sqrt(rank): for high ranks.")
-    lokr_factor: int = Field(-1, ge=-1, description="The size of LoKr's first factor; -1: the most even split.")
-    oft_block_size: PositiveInt = Field(BLOCK, description="The side of OFT's rotations; larger: more capacity.")
+    lokr_factor: int = Field(-1, ge=-1, description="The size of LoKr's first factor at most; -1: the most even split.")
+    oft_block_size: PositiveInt = Field(
+        BLOCK,
+        description="The side of OFT's rotations, which must divide the widths of the layers; the default gives way to "
+        "the nearest that does. Larger: more capacity.",
+    )
     train_text_encoder: bool = Field(default=False, description="Train the text encoders too.")
     text_encoder_lr: PositiveFloat | None = Field(None, description="Their own rate; default: the optimizer's.")
     text_encoder_targets: tuple[str, ...] = Field(
@@ -78,6 +83,11 @@ class Config(PluginSettings):
         wrong = [name for name in changed if self.kind not in ONLY[name]]
         if wrong:
             message = f"kind is {self.kind}, so {' and '.join(wrong)} cannot apply"
+            raise ValueError(message)
+        text = ("text_encoder_lr", "text_encoder_targets")
+        self._refuse_changed("train_text_encoder is false", self.train_text_encoder, *text)
+        if self.lokr_factor == 0:
+            message = "lokr_factor is 0, and no factor of a matrix can be so small; take -1 or 1 and more"
             raise ValueError(message)
         if self.kind in ("loha", "lokr") and self.alpha is not None and self.alpha != int(self.alpha):
             message = f"kind is {self.kind}, whose alpha is a whole number; it is {self.alpha}"
@@ -152,8 +162,10 @@ class Lora:
                 f"{field}: no layer's name ends in {', '.join(unmatched)}. Linear layers here: {', '.join(linear)}."
             )
             raise ConfigError(message)
+        if self.config.kind == "oft":
+            _check_block(self.config.oft_block_size, module, targets)
         with warnings.catch_warnings():
-            # Where the block size does not divide a layer's width, peft takes the nearest that does, and says so.
+            # Where the default does not divide a layer's width, peft takes the nearest that does, and says so.
             warnings.filterwarnings("ignore", "Invalid `oft_block_size`")
             module.add_adapter(self._peft_config(targets), adapter_name=ADAPTER)
 
@@ -219,6 +231,22 @@ class Lora:
         finally:
             for module in self._adapted.values():
                 module.enable_adapters()
+
+
+def _check_block(size: int, module: Any, targets: tuple[str, ...]) -> None:
+    """Refuse a side of OFT's rotations that somebody chose and that peft would change.
+
+    Raises:
+        ConfigError: It does not divide the width of every layer.
+    """
+    ends = tuple(f".{each}" for each in targets)
+    widths = {each.weight[0].numel() for key, each in module.named_modules() if f".{key}".endswith(ends)}
+    if size != BLOCK and any(width % size for width in widths):
+        message = (
+            f"method.oft_block_size is {size}, but the layers here are {', '.join(map(str, sorted(widths)))} wide, "
+            f"which it must divide. Take {math.gcd(*widths)} or one that divides it."
+        )
+        raise ConfigError(message)
 
 
 def _readable(family: Family, kind: str) -> dict[str, Any]:

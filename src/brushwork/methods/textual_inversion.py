@@ -91,8 +91,14 @@ class TextualInversion:
         """Return the first values, (vectors, width).
 
         Raises:
-            ConfigError: The initial word is neither one token nor one for each vector.
+            ConfigError: The word is one of the base's, or the initial word neither one token nor one for each vector.
         """
+        if len(read := tokenizer.tokenize(self.token)) == 1 and read[0] != tokenizer.unk_token:
+            message = (
+                f"method.token: {self.token!r} is a word of this base already, which would lose its meaning. Choose "
+                f"another, such as <{self.token}-1>."
+            )
+            raise ConfigError(message)
         table: Tensor = encoder.get_input_embeddings().weight.detach().float()
         count, word = self.config.num_vectors, self.config.initial_word
         if word is None:

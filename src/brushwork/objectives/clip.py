@@ -9,7 +9,7 @@ sampling lead to (``through: sampling``, as DiffusionCLIP does); it is decoded a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 DECODED_AT_ONCE = 1 << 18
 """Pixels that are decoded with gradients at a time: one picture of 512 x 512."""
 SAMPLING = ("start", "start_timestep", "num_steps", "gradient_steps", "inversion_steps")
+OF_ERRORS = (
+    *("loss", "huber_c", "huber_schedule", "snr_gamma", "keep_noisiest", "debiased_estimation"),
+    *("min_timestep", "max_timestep", "timestep_sampling", "logit_mean", "logit_std"),
+)
+OF_NOISE = ("noise_offset", "pyramid_noise_discount", "input_perturbation")
+"""Settings of the denoising loss that are idle without it; those of the noise as well where sampling starts anew."""
 
 
 class Config(PluginSettings):
@@ -162,6 +168,8 @@ class ClipGuided:
             ModelError: The CLIP model cannot be used.
         """
         _check_method(self.config, config.method.type, method)
+        if self.config.denoising_weight == 0:
+            _check_idle(self.config, config)
         device = str(next(family.vae.parameters()).device)
         name = encoders.resolve_judge(self.config.clip, config.base)
         self._critic = Critic(encoders.load_clip(name, device=device, key="objective.clip"))
@@ -317,6 +325,29 @@ def _at(places: Sequence[int], task: Task) -> Tensor:
     import torch
 
     return torch.tensor(places, dtype=torch.long, device=task.latents.device)
+
+
+def _check_idle(config: Config, whole: WholeConfig) -> None:
+    """Refuse what only the denoising loss would read, where it counts for nothing."""
+    data: Any = whole.data
+    if data.caption_dropout and CAPTION in config.target + (config.source or ""):
+        message = (
+            f"data.caption_dropout: without its caption a picture has no target, and objective.denoising_weight is 0, "
+            f"so nothing would be learnt from it. Leave it out, or write texts without {CAPTION}."
+        )
+        raise ConfigError(message)
+    prior = getattr(data, "prior", None)
+    if whole.preserve is not None or (prior is not None and prior() is not None):
+        return  # the base's own pictures have a denoising loss in any case
+    idle = OF_ERRORS + (OF_NOISE if config.through == "sampling" else ())
+    fields = DenoisingConfig.model_fields
+    changed = [name for name in idle if getattr(config.denoising, name) != fields[name].default]
+    if changed:
+        message = (
+            f"objective.denoising.{changed[0]}: objective.denoising_weight is 0, so there is no denoising loss to have "
+            f"it. Leave it out, or give the weight."
+        )
+        raise ConfigError(message)
 
 
 def _check_method(config: Config, name: str, method: Method) -> None:

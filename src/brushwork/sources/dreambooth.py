@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -88,6 +89,19 @@ class Config(ImageSettings):
                 f"{' and '.join(given)} cannot apply without data.class_prompt, which switches prior preservation on."
             )
             raise DataError(message)
+        if self.instance_prompt and self.class_prompt and not _words(self.instance_prompt) - _words(self.class_prompt):
+            message = (
+                f"data.instance_prompt: {self.instance_prompt!r} has no word that data.class_prompt "
+                f"{self.class_prompt!r} lacks, so nothing names the subject. Write a rare word into it, such as sks."
+            )
+            raise DataError(message)
+        own, drawn = (Path(each).expanduser().resolve() for each in (self.path, self.class_path or "."))
+        if self.class_path is not None and (own.is_relative_to(drawn) or drawn.is_relative_to(own)):
+            message = (
+                f"data.class_path: {self.class_path} and data.path {self.path} lie within one another, so pictures of "
+                f"the subject and of its class would be taken for each other. Choose a folder of its own."
+            )
+            raise DataError(message)
 
     def _check_token(self, rows: Rows) -> None:
         token = self.instance_token
@@ -112,6 +126,10 @@ class Config(ImageSettings):
 def _has(text: str, token: str) -> bool:
     """Return whether a text has a token as a word of its own; tokenizers do not tell capitals apart."""
     return re.search(rf"(?<!\w){re.escape(token)}(?!\w)", text, re.IGNORECASE) is not None
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
 
 
 class DreamBooth:
