@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import sys
 from pathlib import Path
@@ -47,8 +48,19 @@ def used(device: str) -> int:
     return peak(device)
 
 
+def begin(device: str) -> None:
+    """Let ``peak`` count from here on, where the system can forget what was before: Linux, and CUDA's own account."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with contextlib.suppress(OSError):  # a kernel without it, or a process that must not: then it counts from the start
+        Path("/proc/self/clear_refs").write_text("5", "ascii")
+
+
 def peak(device: str) -> int:
-    """Return the highest use so far."""
+    """Return the highest use so far, or since ``begin``."""
     if device.startswith("cuda"):
         import torch
 

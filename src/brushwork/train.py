@@ -99,6 +99,7 @@ def prepare(config: Config, *, encode: bool = True) -> Trainer:
         UserError: Something in the configuration, the data or the base does not fit.
     """
     device = processes.join().device(config.train.device)
+    memory.begin(device)
     dtype = resolve_dtype(config.train.mixed_precision, device)
     source = config.data.build()
     method: Method = config.method.build()

@@ -103,7 +103,7 @@ def test_the_table_marks_the_best_and_what_was_optimised() -> None:
         "| lora | **0.700\N{DAGGER}** (0.600 to 0.800) | **0.200** (0.100 to 0.300) |",
     ]
     assert "0.112" not in table.text()
-    assert table.remarks == ("The training pictures themselves have 0.100 in saturation.",)
+    assert table.remarks == ("The training pictures themselves: saturation 0.100.",)
 
 
 def test_equal_values_have_no_best() -> None:

@@ -88,11 +88,8 @@ def quality(lines: Mapping[str, Sequence[Number]], data: Mapping[str, float]) ->
             found = _find(numbers, key)
             cells.append(_value(found, best=label in _best(lines, key, data)) if found else Cell("\N{EN DASH}"))
         rows.append((label, tuple(cells)))
-    remarks = tuple(
-        f"The training pictures themselves have {wording.number(data[name])} in {TITLES[name, side][0]}."
-        for name, side in keys
-        if name in data
-    )
+    own = [f"{TITLES[name, side][0]} {wording.number(data[name])}" for name, side in keys if name in data]
+    remarks = (f"The training pictures themselves: {', '.join(own)}.",) if own else ()
     titles = [TITLES[key] for key in keys]
     return Table(tuple(each[0] for each in titles), tuple(each[1] for each in titles), tuple(rows), remarks)
 

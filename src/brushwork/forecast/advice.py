@@ -34,7 +34,7 @@ def alternatives(trainer: Trainer, forecast: Forecast) -> tuple[str, ...]:
     said = []
     for text, batch, checkpointing in tried:
         phases, _ = estimate._phases(trainer, batch, checkpointing=checkpointing)  # noqa: SLF001  (of this package)
-        total = max(phase.total for phase in phases)
+        total = max(phase.total for phase in phases if phase.name != estimate.LOADING)
         fits = " (fits)" if total <= forecast.available else ""
         said.append(f"{text}: {estimate.size(total)}{fits}")
         if fits:

@@ -25,6 +25,8 @@ WORKSPACE = {False: (0.45, 40_000_000), True: (0.1, 40_000_000)}
 are given back (``memory.give_back_large_blocks``) there are no holes. Found on the configurations in
 ``benchmarks/memory.py`` that are marked so; the others check it."""
 KERNELS = "kernels' workspace"
+LOADING = "loading the base"
+"""What has been by the time of the forecast, and so is measured: a file of floats beside its copy in halves."""
 FLOAT = 4
 UNIT = ("bytes", "kB", "MB", "GB", "TB")
 
@@ -64,8 +66,8 @@ class Forecast:
 
     @property
     def fits(self) -> bool:
-        """Whether the peak is within what is there."""
-        return self.peak.total <= self.available
+        """Whether what is still to come is within what is there."""
+        return all(phase.total <= self.available for phase in self.phases if phase.name != LOADING)
 
     def lines(self) -> list[str]:
         """Return sentences for people."""
@@ -184,7 +186,8 @@ def _phases(trainer: Trainer, batch: int, *, checkpointing: bool) -> tuple[tuple
     phases = [Phase("encoding", {**before, "activations": encoding}), Phase("training", during)]
     if drawing:
         phases.append(Phase("drawing samples", {**before, **held, "activations": drawing}))
-    if trainer.device == "cpu":  # elsewhere the copy lies in main memory, beside the model's
+    if trainer.device == "cpu":  # elsewhere both lie in main memory, beside the model's
+        phases.insert(0, Phase(LOADING, {"at most, as measured": memory.peak(trainer.device)}))
         phases.append(Phase("writing a checkpoint", {**before, **held, "the checkpoint": disk.checkpoint(trainer)}))
     return tuple(phases), unknown
 
