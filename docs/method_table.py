@@ -110,7 +110,7 @@ def distilled(path: Path, group: str) -> Iterator[Row]:
     results = [Result.from_dict(each) for each in json.loads((path / "metrics.json").read_text("utf-8"))]
     drawn = json.loads((path / "evaluation" / "evaluation.json").read_text("utf-8"))
     few = run.config.objective.num_inference_steps
-    usual = drawn["usual"]["num_inference_steps"]
+    usual = drawn["usual"]["steps"]
     names = sorted(each.name for each in (path / "evaluation" / "tuned").glob("*.png"))
     first = list({name.partition("-")[0]: name for name in reversed(names)}.values())[::-1][:SHOWN]
     for label, side, against, of in (
