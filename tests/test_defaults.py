@@ -254,9 +254,10 @@ def test_a_run_prints_and_records_why_and_its_config_has_the_numbers(
 
 @pytest.mark.parametrize("preset", configs.presets())
 def test_every_preset_gets_a_rate_and_steps_from_the_facts_of_its_own_parts(
-    preset: str, tiny_sd: Path, tiny_data: Path
+    preset: str, tiny_sd: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Looked at through the real parts: families, methods, sources and objectives say what the rules ask."""
+    monkeypatch.setattr("brushwork.forecast.of", lambda _: None)  # it has tests of its own, and takes seconds
     options = {"instance_prompt": "a sks thing"} if "dreambooth" in preset else {}
     pictures = make_pairs(tiny_data / "pairs") if preset == "dpo" else tiny_data
     data = {"path": str(pictures), "resolution": 32, **options}
