@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from brushwork.errors import DataError, nearest
-from brushwork.readers import ImageFile, Row, clean_all, columns, first, others
+from brushwork.readers import ImageFile, Row, batches, clean_all, columns, first, others
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from datasets import Dataset
+
+    from brushwork.readers.batches import Table
 
 BATCH = 1000
 
@@ -32,10 +34,10 @@ class Encoded:
 
 
 class Cell:
-    """A picture in a column of a data set; pickled, it is its bytes and not the data set."""
+    """A picture in a column of a table; pickled, it is its bytes and not the table."""
 
-    def __init__(self, dataset: Dataset, column: str, index: int, name: str) -> None:
-        self._dataset, self._column, self._index, self._name = dataset, column, index, name
+    def __init__(self, table: Table, column: str, index: int, name: str) -> None:
+        self._table, self._column, self._index, self._name = table, column, index, name
 
     def read(self) -> bytes:
         """Return the encoded bytes.
@@ -43,7 +45,7 @@ class Cell:
         Raises:
             DataError: The row holds no picture.
         """
-        cell = self._dataset[self._index][self._column]
+        (cell,) = self._table.cells(self._column, self._index, self._index + 1)
         if _is_empty(cell):
             message = f"{self._name}: the row holds no picture"
             raise DataError(message)
@@ -55,11 +57,11 @@ class Cell:
 
 
 class ArrowRows:
-    """Rows of a data set."""
+    """Rows of a table."""
 
     def __init__(
         self,
-        dataset: Dataset,
+        table: Table,
         image_column: str,
         caption_column: str,
         asked: str,
@@ -67,45 +69,42 @@ class ArrowRows:
         notes: Sequence[str] = (),
     ) -> None:
         self.notes = notes
-        plain = dataset.with_format(None)
-        self._images = _encoded(plain, image_column)
-        self._texts = plain.select_columns([caption_column])
-        self._masks = _encoded(plain, mask_column) if mask_column else None
-        self._mask_column = mask_column or ""
+        self._table, self._mask_column = table, mask_column
         self._image_column, self._caption_column, self._asked = image_column, caption_column, asked
-        self._plain = plain
 
     def __len__(self) -> int:
-        return len(self._texts)
+        return len(self._table)
 
     def __getitem__(self, index: int) -> Row:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
         name = f"{self._asked}[{index}]"
-        captions = clean_all(self._texts[index][self._caption_column], name)
-        picture = Cell(self._images, self._image_column, index, name)
+        (texts,) = self._table.cells(self._caption_column, index, index + 1)
+        captions = clean_all(texts, name)
+        picture = Cell(self._table, self._image_column, index, name)
         return Row(name, picture, first(captions), self.mask(index), others=others(captions))
 
     def mask(self, index: int) -> Cell | None:
         """Return a row's mask; None where it has none."""
-        if self._masks is None or _is_empty(self._masks[index][self._mask_column]):
+        column = self._mask_column
+        if column is None or _is_empty(self._table.cells(column, index, index + 1)[0]):
             return None
-        return Cell(self._masks, self._mask_column, index, f"the mask of {self._asked}[{index}]")
+        return Cell(self._table, column, index, f"the mask of {self._asked}[{index}]")
 
     def captions(self) -> Iterator[str | None]:
         """Yield every picture's first caption in order, read in batches."""
-        for start in range(0, len(self), BATCH):
-            batch = self._texts[start : start + BATCH][self._caption_column]
+        for start, batch in self._batches(self._caption_column):
             yield from (first(clean_all(cell, f"{self._asked}[{start + i}]")) for i, cell in enumerate(batch))
 
     def licences(self) -> Iterator[str]:
         """Yield what the columns of licences say, where there are any."""
-        for name in columns.usual(list(self._plain.features), None, columns.LICENCES):
-            yield from (str(cell) for cell in self._plain.select_columns([name])[:][name] if cell)
+        for name in columns.usual(list(self._table.features), None, columns.LICENCES):
+            for _, batch in self._batches(name):
+                yield from (str(cell) for cell in batch if cell)
 
-
-def _encoded(dataset: Dataset, column: str) -> Dataset:
-    from datasets import Image
-
-    return dataset.select_columns([column]).cast_column(column, Image(decode=False))
+    def _batches(self, column: str) -> Iterator[tuple[int, list[Any]]]:
+        for start in range(0, len(self), BATCH):
+            yield start, self._table.cells(column, start, min(start + BATCH, len(self)))
 
 
 def _is_empty(cell: dict[str, Any] | None) -> bool:
@@ -206,7 +205,8 @@ def rows(
     )
     caption = find_captions(dataset, caption_column, where)
     notes = [] if masks else columns.unused_masks([name for name in pictures if name != image], where)
-    found = ArrowRows(dataset, image, caption, where, mask, notes)
+    table = batches.of(dataset) or batches.Whole(dataset)
+    found = ArrowRows(table, image, caption, where, mask, notes)
     if mask and all(found.mask(index) is None for index in range(len(found))):
         message = f"{where}: the column {mask} holds no mask in any row. Leave data.masks out, or fill it in."
         raise DataError(message)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from brushwork.errors import DataError, listing
-from brushwork.readers import ImageFile, arrow, clean, columns, metadata
+from brushwork.readers import ImageFile, arrow, batches, clean, columns, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -171,8 +171,6 @@ class ArrowPairs:
         Raises:
             DataError: The data set holds no pairs, or a label cannot be understood.
         """
-        from datasets import Image
-
         plain, self._asked = dataset.with_format(None), asked
         layout = find_layout(list(dataset.features), asked)
         self._columns = layout[:2]
@@ -180,7 +178,7 @@ class ArrowPairs:
         if wrong:
             message = f"{asked}: the column {listing(wrong)} holds {dataset.features[wrong[0]].dtype}, not pictures."
             raise DataError(message)
-        self._pictures = [plain.select_columns([each]).cast_column(each, Image(decode=False)) for each in self._columns]
+        self._pictures = batches.Whole(dataset, self._columns)
         self._caption = arrow.find_captions(dataset, caption_column, asked)
         self._texts = plain.select_columns([self._caption])
         # Eight bytes a pair: twice its row, plus which of the two was preferred.
@@ -193,10 +191,7 @@ class ArrowPairs:
     def __getitem__(self, index: int) -> Pair:
         row, winner = divmod(self._places[index], 2)
         name = f"{self._asked}[{row}]"
-        cells = [
-            arrow.Cell(pictures, column, row, name)
-            for pictures, column in zip(self._pictures, self._columns, strict=True)
-        ]
+        cells = [arrow.Cell(self._pictures, column, row, name) for column in self._columns]
         return Pair(name, cells[winner], cells[1 - winner], clean(self._texts[row][self._caption], name))
 
     def captions(self) -> Iterator[str | None]:
