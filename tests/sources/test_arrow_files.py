@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import datasets
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from brushwork.errors import DataError
 from brushwork.readers import arrow, batches
 
 if TYPE_CHECKING:
@@ -52,6 +54,24 @@ def test_the_cells_are_those_of_datasets(saved: Path) -> None:
             assert sliced.cells(column, start, stop) == whole.cells(column, start, stop), (column, start)
     for row in np.random.default_rng(0).permutation(257)[:40]:
         assert sliced.cells("image", int(row), int(row) + 1) == whole.cells("image", int(row), int(row) + 1)
+
+
+def test_a_saved_one_is_opened_without_datasets_and_a_damaged_one_with_its_words(saved: Path, tmp_path: Path) -> None:
+    table = arrow.saved(saved, "train")
+    assert isinstance(table, batches.Sliced)
+    assert table.features == arrow.from_disk(saved, "train").features
+    datasets.DatasetDict(train=make(5), test=make(3)).save_to_disk(tmp_path / "two")
+    assert [len(arrow.saved(tmp_path / "two", each)) for each in ("train", "test")] == [5, 3]
+    with pytest.raises(DataError, match=r"no split 'tset'.*test"):
+        arrow.saved(tmp_path / "two", "tset")
+    broken = shutil.copytree(saved, tmp_path / "broken")
+    file = sorted(broken.glob("*.arrow"))[1]
+    file.write_bytes(file.read_bytes()[:700])
+    with pytest.raises(DataError, match="not a readable saved data set"):
+        arrow.saved(broken, "train")
+    (broken / "state.json").write_text("{", "utf-8")
+    with pytest.raises(DataError, match="not a readable saved data set"):
+        arrow.saved(broken, "train")
 
 
 def test_it_survives_pickling_and_a_picture_takes_nothing_else_along(saved: Path) -> None:

@@ -5,6 +5,7 @@ Code that comes with a data set is never run. Pictures stay encoded and on disk 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from datasets import Dataset
 
-    from brushwork.readers.batches import Table
+    from brushwork.readers.batches import Sliced, Table
 
 BATCH = 1000
 
@@ -116,6 +117,18 @@ def is_saved(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
 
 
+def saved(folder: Path, split: str) -> Dataset | Sliced:
+    """Return the table that ``save_to_disk`` wrote, or the data set where ``datasets`` must open it.
+
+    Raises:
+        DataError: As ``from_disk``.
+    """
+    splits = folder / "dataset_dict.json"
+    known = json.loads(splits.read_text("utf-8")).get("splits", []) if splits.is_file() else None
+    home = folder if known is None else folder / split if split in known else None
+    return (home and batches.saved(home)) or from_disk(folder, split)
+
+
 def from_disk(folder: Path, split: str) -> Dataset:
     """Open what ``save_to_disk`` wrote.
 
@@ -179,7 +192,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def rows(
-    dataset: Dataset,
+    dataset: Dataset | Sliced,
     image_column: str | None,
     caption_column: str | None,
     where: str,
@@ -205,7 +218,7 @@ def rows(
     )
     caption = find_captions(dataset, caption_column, where)
     notes = [] if masks else columns.unused_masks([name for name in pictures if name != image], where)
-    table = batches.of(dataset) or batches.Whole(dataset)
+    table = dataset if isinstance(dataset, batches.Sliced) else batches.of(dataset) or batches.Whole(dataset)
     found = ArrowRows(table, image, caption, where, mask, notes)
     if mask and all(found.mask(index) is None for index in range(len(found))):
         message = f"{where}: the column {mask} holds no mask in any row. Leave data.masks out, or fill it in."
@@ -213,7 +226,7 @@ def rows(
     return found
 
 
-def find_captions(dataset: Dataset, asked: str | None, where: str) -> str:
+def find_captions(dataset: Dataset | Sliced, asked: str | None, where: str) -> str:
     """Return the column of captions.
 
     Raises:

@@ -9,12 +9,14 @@ hundred. Here a batch is where it begins in its file: eight bytes.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from datasets import Dataset, Features
 
@@ -62,7 +64,7 @@ class Sliced:
 
         self.features, self._files = features, list(files)
         self._data = [pa.memory_map(each).read_buffer() for each in files]
-        self._schemas: list[Any] = []
+        self.schemas: list[Any] = []
         places = [np.empty((0, 3), np.int64)]
         for number, data in enumerate(self._data):
             found = [(number, offset, rows) for offset, rows in self._look(data)]
@@ -77,7 +79,7 @@ class Sliced:
 
         source = pa.BufferReader(data)
         schema = pa.ipc.read_schema(pa.ipc.read_message(source))
-        self._schemas.append(schema)
+        self.schemas.append(schema)
         found = []
         while (offset := source.tell()) < data.size:
             try:
@@ -110,7 +112,27 @@ class Sliced:
 
         number, offset, _ = map(int, self._places[place])
         message = pa.ipc.read_message(pa.BufferReader(self._data[number].slice(offset)))
-        return pa.ipc.read_record_batch(message, self._schemas[number])
+        return pa.ipc.read_record_batch(message, self.schemas[number])
+
+
+def saved(folder: Path) -> Sliced | None:
+    """Return the table that ``save_to_disk`` wrote, its batches never listed; None where it is not such a one."""
+    import pyarrow as pa
+    from datasets import DatasetInfo
+
+    state = folder / "state.json"
+    if not state.is_file():
+        return None
+    try:
+        files = [str(folder / each["filename"]) for each in json.loads(state.read_text("utf-8"))["_data_files"]]
+        features = DatasetInfo.from_directory(str(folder)).features
+        return _matching(Sliced(files, features), list(features)) if files and features else None
+    except (OSError, ValueError, LookupError, TypeError, pa.ArrowException):  # damaged: ``datasets`` will say how
+        return None
+
+
+def _matching(found: Sliced, names: list[str]) -> Sliced | None:
+    return found if all(list(each.names) == names for each in found.schemas) else None
 
 
 def of(dataset: Dataset) -> Sliced | None:
@@ -127,5 +149,4 @@ def of(dataset: Dataset) -> Sliced | None:
         found = Sliced(files, dataset.features)
     except pa.ArrowInvalid:  # of another kind than streams of record batches
         return None
-    same = [list(each.names) for each in found._schemas] == [dataset.column_names] * len(files)  # noqa: SLF001
-    return found if same and len(found) == len(dataset) else None
+    return _matching(found, dataset.column_names) if len(found) == len(dataset) else None

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     Look = Callable[[str, Image], None]
 
     from brushwork.readers import FileRows, Row, Rows
+    from brushwork.readers.batches import Sliced
     from brushwork.readers.stream import Streamed
 
 DATASETS = Path(__file__).parent.parent / "assets" / "datasets"
@@ -229,7 +230,7 @@ def find_rows(config: Config) -> Rows:
     _refuse(config, f"{config.path} is a folder", "revision")
     if arrow.is_saved(folder):
         _refuse(config, f"{config.path} is a saved data set", "subset")
-        return _arrow_rows(arrow.from_disk(folder, config.split), config)
+        return _arrow_rows(arrow.saved(folder, config.split), config)
     files: Iterable[str] = Spool(folders.walk(folder))
     if is_shards(files):
         return _arrow_rows(arrow.load(str(folder), config.subset, config.split), config)
@@ -261,7 +262,7 @@ def _stream(config: Config) -> Streamed:
     return stream.Streamed(stream.open_stream(path, config.subset, config.split, config.revision, hint=hint), asked)
 
 
-def _arrow_rows(dataset: Dataset, config: Config) -> Rows:
+def _arrow_rows(dataset: Dataset | Sliced, config: Config) -> Rows:
     from brushwork.readers import arrow
 
     known = KNOWN.get(config.path, (None, None))
