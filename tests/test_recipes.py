@@ -204,7 +204,9 @@ def test_the_two_pokemon_runs_differ_in_nothing_but_the_method() -> None:
     assert full.model_copy(update={"method": lora.method}) == lora
 
 
-LONG = ("diffusionclip-style", "lcm", "old-books-lora", "pokemon-full", "sketch-scene-full")
+LONG = (
+    "diffusionclip-style", "flux.1-lora", "lcm", "old-books-lora", "pokemon-full", "sd3.5-lora", "sketch-scene-full",
+)  # fmt: skip
 """Recipes whose two steps take many seconds; the others hold what they have in common."""
 
 

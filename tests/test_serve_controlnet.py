@@ -144,8 +144,11 @@ def test_webuiapi_draws_with_units_and_reads_the_lists(web: webuiapi.WebUIApi, s
     assert set(web.controlnet_model_list()) == {"edges", "wide"}
     assert {"none", "invert"} <= set(web.controlnet_module_list())
     assert "controlnet" in web.get_scripts()["txt2img"]
+    # The client's own alwayson_scripts is one dictionary for all its calls, and it writes the units into that.
     unit = webuiapi.ControlNetUnit(image=photo(), model="edges", module="invert", weight=0.7)
-    drawn = web.txt2img(prompt="a cat", seed=3, cfg_scale=5, width=32, height=32, controlnet_units=[unit])
+    drawn = web.txt2img(
+        prompt="a cat", seed=3, cfg_scale=5, width=32, height=32, controlnet_units=[unit], alwayson_scripts={}
+    )
     native = server.draw(
         **JOB, width=32, height=32,
         controlnet=[{"model": "edges", "image": upload(server, photo()), "weight": 0.7, "module": "invert"}],
@@ -156,10 +159,12 @@ def test_webuiapi_draws_with_units_and_reads_the_lists(web: webuiapi.WebUIApi, s
     assert fields["ControlNet 0"].startswith("Module: invert, Model: edges [")
     title = fields["ControlNet 0"].split("Model: ")[1].split(",")[0]
     again = webuiapi.ControlNetUnit(image=photo(), model=title, weight=0.7)
-    once_more = web.img2img([photo(2)], prompt="a cat", seed=3, width=32, height=32, controlnet_units=[again])
+    once_more = web.img2img(
+        [photo(2)], prompt="a cat", seed=3, width=32, height=32, controlnet_units=[again], alwayson_scripts={}
+    )
     assert len(once_more.images) == 1
     off = webuiapi.ControlNetUnit(image=photo(), model="no such", enabled=False)
-    assert len(web.txt2img(prompt="a", width=32, height=32, controlnet_units=[off]).images) == 1
+    assert len(web.txt2img(prompt="a", width=32, height=32, controlnet_units=[off], alwayson_scripts={}).images) == 1
     (negative,) = web.controlnet_detect([photo()], module="invert").images
     assert np.array_equal(pixels(negative), 255 - pixels(photo()))
 
@@ -180,7 +185,7 @@ def test_webuiapi_draws_with_units_and_reads_the_lists(web: webuiapi.WebUIApi, s
 def test_what_a_unit_asks_in_vain_is_refused(web: webuiapi.WebUIApi, unit: dict[str, Any], said: str) -> None:
     asked = webuiapi.ControlNetUnit(**{"image": photo(), "model": "edges", **unit})
     with pytest.raises(RuntimeError, match="422") as caught:
-        web.txt2img(prompt="a", width=32, height=32, controlnet_units=[asked])
+        web.txt2img(prompt="a", width=32, height=32, controlnet_units=[asked], alwayson_scripts={})
     assert said in caught.value.args[1]
 
 

@@ -186,6 +186,7 @@ def test_what_cannot_run_is_said_before_anything_is_trained(
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.thorough
 def test_rules_that_chose_different_batches_give_all_the_smallest(place: Path, tmp_path: Path) -> None:
     tree = wish(place, methods={"low": {"preset": "lora"}, "high": {"preset": "lora"}}, train={"device": "cpu"})
     asked = bakeoff.requested(tree)

@@ -1,11 +1,12 @@
-"""A list too long for memory: its rows lie in a temporary file, and each costs four bytes here.
+"""A list too long for memory: its rows lie in a temporary file, and 64 of them cost eight bytes here.
 
     spool = Spool()
     spool.append(["a.jpg", "a cat"])
     spool[0]                                    # ["a.jpg", "a cat"]
 
-Rows are whatever JSON can hold. The file goes with its last owner. Reading is one ``pread``, so threads, forked and
-spawned processes may read at the same time, and what was read stays in nobody's memory.
+Rows are whatever JSON can hold, one on each line. The file goes with its last owner. Reading is one ``pread`` of a
+block of rows, so threads, forked and spawned processes may read at the same time, and what was read stays in nobody's
+memory.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 BUFFER = 1 << 16
 """Bytes that are written at a time."""
 BLOCK = 64
-"""The place in the file is remembered of every so many rows; of those between, the size."""
+"""The place in the file is remembered of every so many rows; those between are found by their ends of line."""
 
 SORTED = 50_000
 """So many names are sorted in memory at a time."""
@@ -38,7 +39,7 @@ class Spool:
 
     def __init__(self, rows: Iterable[Any] = ()) -> None:
         self._file, self._path = tempfile.mkstemp(prefix="brushwork-rows-")
-        self._sizes, self._starts = array("I"), array("Q")
+        self._starts, self._count = array("Q"), 0
         self._waiting, self._held, self._size = bytearray(), 0, 0
         weakref.finalize(self, _remove, self._file, self._path, os.getpid())
         for row in rows:
@@ -47,12 +48,12 @@ class Spool:
 
     def append(self, row: Any) -> None:
         """Add a row."""
-        data = json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogateescape")
+        if self._count % BLOCK == 0:
+            self._starts.append(self._size)
+        data = json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n"
         self._waiting += data
         self._size += len(data)
-        if len(self._sizes) % BLOCK == 0:
-            self._starts.append(self._size - len(data))
-        self._sizes.append(len(data))
+        self._count += 1
         if len(self._waiting) >= BUFFER:
             self._flush()
 
@@ -63,35 +64,39 @@ class Spool:
             self._waiting = bytearray()
 
     def __len__(self) -> int:
-        return len(self._sizes)
+        return self._count
+
+    def _lines(self, block: int) -> list[bytes]:
+        """Read a block of rows; JSON has no ends of line within."""
+        self._flush()
+        start = self._starts[block]
+        end = self._starts[block + 1] if block + 1 < len(self._starts) else self._size
+        return os.pread(self._file, end - start, start).split(b"\n")[:-1]
 
     def __getitem__(self, index: int) -> Any:
-        if not 0 <= index < len(self._sizes):
+        if not 0 <= index < self._count:
             raise IndexError(index)
-        self._flush()
-        block = index // BLOCK
-        start = self._starts[block] + sum(self._sizes[block * BLOCK : index])
-        return json.loads(os.pread(self._file, self._sizes[index], start).decode("utf-8", "surrogateescape"))
+        return _row(self._lines(index // BLOCK)[index % BLOCK])
 
     def __iter__(self) -> Iterator[Any]:
-        for first in range(0, len(self._sizes), BLOCK):
-            self._flush()
-            sizes, place = self._sizes[first : first + BLOCK], 0
-            data = os.pread(self._file, sum(sizes), self._starts[first // BLOCK])
-            for size in sizes:
-                yield json.loads(data[place : place + size].decode("utf-8", "surrogateescape"))
-                place += size
+        for block in range(len(self._starts)):
+            yield from map(_row, self._lines(block))
 
     def __getstate__(self) -> dict[str, Any]:
         """Go to another process as a path; the file stays this one's."""
         self._flush()
-        return {"path": self._path, "sizes": self._sizes, "starts": self._starts}
+        return {"path": self._path, "starts": self._starts, "count": self._count, "size": self._size}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._path, self._sizes, self._starts = state["path"], state["sizes"], state["starts"]
+        self._path, self._starts = state["path"], state["starts"]
+        self._count, self._size = state["count"], state["size"]
         self._file = os.open(self._path, os.O_RDONLY)
-        self._waiting, self._held, self._size = bytearray(), 0, 0
+        self._waiting, self._held = bytearray(), self._size
         weakref.finalize(self, os.close, self._file)
+
+
+def _row(line: bytes) -> Any:
+    return json.loads(line.decode("utf-8", "surrogateescape"))
 
 
 def in_order(names: Iterable[str]) -> Iterable[str]:
