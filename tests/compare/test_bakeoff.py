@@ -149,6 +149,7 @@ def test_the_same_again_trains_and_draws_nothing(
     assert json.dumps(again.record) == json.dumps(baked.record)
 
 
+@pytest.mark.thorough
 def test_a_method_that_fails_is_said_and_the_others_go_on(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
