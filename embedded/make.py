@@ -21,7 +21,7 @@ from embedded.paths import HERE, WORK
 STEPS_A_MINUTE = 85
 """Of the diffusion stage, 64 pictures each, on two quiet cores."""
 
-LITTLE = {"--minutes": "0.5", "--steps": "40"}
+LITTLE = {"--minutes": "0.5", "--steps": "80"}
 MORE = {"corpus": ("--count", "640"), "latents": ("--count", "640"), "card": ("--quick",)}
 """What a rehearsal does with the options of its stages, and adds to them."""
 
