@@ -95,6 +95,13 @@ def fresh(folder: Path) -> Path:
     return folder
 
 
+def write_prompts(folder: Path) -> None:
+    """Write the prompt files; what else is in the folder stays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, lines in PROMPTS.items():
+        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Write everything."""
     root = fresh(ASSETS / "datasets")
@@ -111,9 +118,7 @@ def main() -> None:
         "triggers": {"engravings": ENGRAVING, "sketches": PENCIL, "mascot": "sks"},
     }
     (ASSETS / "classes.json").write_text(json.dumps(facts, indent=1) + "\n")
-    prompts = fresh(ASSETS / "prompts")
-    for name, lines in PROMPTS.items():
-        (prompts / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_prompts(ASSETS / "prompts")
 
 
 if __name__ == "__main__":

@@ -66,3 +66,14 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="UTF-8"):
         prompts.resolve(str(path))
+
+
+def test_the_maker_writes_the_files_that_ship_and_leaves_the_others(tmp_path: Path) -> None:
+    from embedded.datasets import write_prompts
+
+    shipped = prompts.EMBEDDED
+    (tmp_path / "old-books.yaml").write_text("target: [a hut]")
+    write_prompts(tmp_path)
+    made = {path.name: path.read_text("utf-8") for path in tmp_path.glob("*.txt")}
+    assert made == {path.name: path.read_text("utf-8") for path in shipped.glob("*.txt")}
+    assert (tmp_path / "old-books.yaml").exists()
