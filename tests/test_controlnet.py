@@ -16,9 +16,10 @@ from tiny_controls import control_of, make_control
 
 from brushwork import controlnet, families, generate, samplers
 from brushwork.cli import run
-from brushwork.controlnet import Control, Module, Network, maps, networks
+from brushwork.controlnet import Control, Module, Network, maps, networks, unet
 from brushwork.controlnet.steering import Asked, Look, residuals
 from brushwork.errors import ConfigError, ModelError
+from brushwork.formats.ldm import rename
 from brushwork.generate import Request
 from brushwork.hires import Hires
 from brushwork.stepwise import Drawing, advance
@@ -228,21 +229,21 @@ def test_the_names_of_the_papers_code_are_read_as_diffusers_reads_them(family: A
     from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 
     module = control_of(family, conditioning_embedding_out_channels=(4, 8, 8, 8))
-    state, names = module.state_dict(), networks.original_names(module)
+    state, names = module.state_dict(), unet.original_names(module)
     hints = {"conv_in": 0, "conv_out": 14, **{f"blocks.{place}": 2 * place + 2 for place in range(6)}}
-    names |= {f"{networks.EMBEDDING}.{ours}": f"input_hint_block.{place}" for ours, place in hints.items()}
-    original = {networks.rename(key, names): value for key, value in state.items()}
+    names |= {f"{unet.EMBEDDING}.{ours}": f"input_hint_block.{place}" for ours, place in hints.items()}
+    original = {rename(key, names): value for key, value in state.items()}
     assert None not in original
     read = convert_controlnet_checkpoint(original, dict(module.config))
     assert read.keys() == state.keys()
-    assert all(read[key] is original[networks.rename(key, names)] for key in state)
+    assert all(read[key] is original[rename(key, names)] for key in state)
 
     small = make_control(family, tmp_path / "edges")
     ours = load_file(small / networks.WEIGHTS[0])
     hints = {"conv_in": 0, "conv_out": 10, **{f"blocks.{place}": 2 * place + 2 for place in range(4)}}
-    names |= {f"{networks.EMBEDDING}.{each}": f"input_hint_block.{place}" for each, place in hints.items()}
+    names |= {f"{unet.EMBEDDING}.{each}": f"input_hint_block.{place}" for each, place in hints.items()}
     save_file(
-        {f"control_model.{networks.rename(key, names)}": value for key, value in ours.items()},
+        {f"control_model.{rename(key, names)}": value for key, value in ours.items()},
         tmp_path / "x.safetensors",
     )
     opened = networks.load(tmp_path / "x.safetensors", family).module.state_dict()
@@ -278,7 +279,7 @@ def test_a_file_for_another_base_is_refused(family: Any, tmp_path: Path) -> None
 def test_what_is_no_controlnet_is_refused(family: Any, tiny_sd: Path, tmp_path: Path) -> None:
     import torch
 
-    with pytest.raises(ModelError, match="is a UNet2DConditionModel; a ControlNetModel is needed"):
+    with pytest.raises(ModelError, match=r"is a UNet2DConditionModel; this base \(sd\) takes a ControlNetModel"):
         networks.load(tiny_sd / "unet", family)
     with pytest.raises(ModelError, match=r"has no diffusion_pytorch_model\.safetensors"):
         networks.load(tiny_sd, family)
@@ -291,8 +292,8 @@ def test_what_is_no_controlnet_is_refused(family: Any, tiny_sd: Path, tmp_path: 
 
 
 def test_a_base_that_takes_none_says_so(network: Network, tmp_path: Path) -> None:
-    family = families.load(str(tiny_families.make("sd3", tmp_path / "sd3")))
-    with pytest.raises(ConfigError, match=r"this base \(sd3\) takes none"):
+    family = families.load(str(tiny_families.make("flux2", tmp_path / "flux2")))
+    with pytest.raises(ConfigError, match=r"this base \(flux2\) takes none"):
         generate.fitted(family, Request("a", controls=(Control(network, noise_picture()),)))
 
 

@@ -1,4 +1,4 @@
-"""Small random ControlNets of diffusers' real class.
+"""Small random ControlNets of diffusers' real classes.
 
 folder = make_control(family, tmp_path / "edges")
 """
@@ -12,18 +12,46 @@ if TYPE_CHECKING:
 
     from brushwork.values import Family
 
+LAYERS: dict[str, dict[str, Any]] = {
+    "sd3": {"num_layers": 2, "extra_conditioning_channels": 0},
+    "flux": {"num_layers": 2, "num_single_layers": 2},
+    "qwen_image": {"num_layers": 2},
+    "sana": {"num_layers": 2},
+    "z_image": {"control_layers_places": [0, 2], "control_refiner_layers_places": [0], "control_in_dim": 4},
+}
+"""Of networks of transformers: fewer than the denoiser has, see ``DEEP``."""
+DEEP: dict[str, dict[str, Any]] = {
+    "sd3": {"num_layers": 4},
+    "flux": {"num_layers": 3, "num_single_layers": 4},
+    "qwen_image": {"num_layers": 3},
+    "sana": {"num_layers": 3},
+    "z_image": {"n_layers": 4},
+}
+"""Changes of ``tiny_families.make`` that give denoisers with several layers."""
 
-def control_of(family: Family, *, seed: int = 0, **changes: Any) -> Any:
+
+def control_of(family: Family, *, seed: int = 0, union: bool = False, **changes: Any) -> Any:
     """Return a ControlNet of a base's shape that has something to say: its zero convolutions are drawn anew."""
+    import diffusers
     import torch
-    from diffusers import ControlNetModel
+
+    from brushwork.controlnet.kinds import kind_of, unwarned
 
     denoiser: Any = family.denoiser
-    widths = (4, *[8] * (family.pixels_per_latent.bit_length() - 1))
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    made = getattr(diffusers, kind_of(family).classes[union])
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), unwarned():
         torch.manual_seed(seed)
-        shape = ControlNetModel.from_unet(denoiser, conditioning_embedding_out_channels=widths).config
-        network = ControlNetModel.from_config({**shape, **changes})
+        if family.name in LAYERS:
+            shape = {key: value for key, value in denoiser.config.items() if not key.startswith("_")}
+            known = made.__init__.__wrapped__.__code__.co_varnames
+            shape = {key: value for key, value in (shape | LAYERS[family.name]).items() if key in known}
+        else:
+            widths = (4, *[8] * (family.pixels_per_latent.bit_length() - 1))
+            shape = dict(
+                diffusers.ControlNetModel.from_unet(denoiser, conditioning_embedding_out_channels=widths).config
+            )
+            shape = {key: value for key, value in shape.items() if not union or key != "mid_block_type"}
+        network = made.from_config({**shape, **changes})
         for parameter in network.parameters():
             parameter.copy_(torch.randn(parameter.shape) * 0.15)
     return network.eval()

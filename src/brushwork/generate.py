@@ -270,7 +270,7 @@ def _check_family(family: Family, request: Request) -> None:
     if request.tiling:
         tiling.check(family)
     for each in request.controls:
-        networks.check(each.network, family)
+        networks.check_control(each, family)
 
 
 def _settings(request: Request) -> tuple[Any, ...]:

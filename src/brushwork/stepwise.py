@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from brushwork import canvas, denoise, hires, tiling, wordings
 from brushwork.controlnet import maps
+from brushwork.controlnet.kinds import kind_of
 from brushwork.controlnet.steering import Asked, Look, residuals
 from brushwork.errors import RunFailed
 from brushwork.values import Conditioning
@@ -87,11 +88,17 @@ class Drawing:
                 self.family, now.scheduler, [now.request], self.generators, now.timesteps[:1], clean=clean
             )
         self.latents = self.start.latents
-        size, view = canvas.size(now.request), self.start.views[0] if self.start.views else None
-        self.seen = [
-            maps.tensor(each.image, each.module, each.resize_mode, size, view).to(self.latents.device)
-            for each in now.request.controls
-        ]
+        self.seen = self._maps(now.request)
+
+    def _maps(self, request: Request) -> list[Tensor]:
+        """Return what each ControlNet sees."""
+        size, view = canvas.size(request), self.start.views[0] if self.start.views else None
+        seen = []
+        with denoise.undisturbed(self.family):
+            for each in request.controls:
+                pixels = maps.tensor(each.image, each.module, each.resize_mode, size, view).to(self.latents.device)
+                seen.append(kind_of(self.family).see(self.family, each.network.module, pixels))
+        return seen
 
     def edges(self) -> AbstractContextManager[None]:
         """Within this context the model's edges are joined, if the picture shall tile."""

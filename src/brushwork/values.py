@@ -153,8 +153,8 @@ class Family(Protocol):
     """Knows one base architecture. Lives in ``families/<name>.py``, which also has ``recognises`` and ``load``.
 
     It may have ``encode_negative(captions)``, for texts to steer away from where they are encoded otherwise; ``draw``,
-    where drawing is not for ``brushwork.denoise`` (see ``families/any_pipeline.py``); ``controlled``, which asks a
-    ControlNet (see ``brushwork.controlnet.steering``); and ``inference_only``, the reason why it cannot be trained.
+    where drawing is not for ``brushwork.denoise`` (see ``families/any_pipeline.py``); ``control``, what ControlNets
+    are to it (see ``brushwork.controlnet.kinds``); and ``inference_only``, the reason why it cannot be trained.
     """
 
     name: str

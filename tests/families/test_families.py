@@ -242,11 +242,12 @@ def test_sd3_without_t5_is_told_zeros(load: Callable[[str], Family], tmp_path: P
 def test_flux_packs_as_its_pipeline_does() -> None:
     from diffusers import FluxPipeline
 
+    from brushwork.controlnet.kinds import packed as packed_of
     from brushwork.families import flux
 
     latents = torch.randn(2, 4, 6, 8)
     packed = FluxPipeline._pack_latents(latents, 2, 4, 6, 8)
-    assert torch.equal(flux.pack(latents), packed)
+    assert torch.equal(packed_of(latents), packed)
     assert torch.equal(flux.unpack(packed, 6, 8), latents)
     assert torch.equal(
         flux.places(3, 4, latents), FluxPipeline._prepare_latent_image_ids(1, 3, 4, "cpu", torch.float32)

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from brushwork.models import LoadedModel
 
 
-MODULES = ("none", "canny", "invert")
+MODULES, MODES = ("none", "canny", "invert"), ("balanced", "guess")
 DRAWN_WITH = {"steps": "steps", "cfg": "guidance_scale", "sampler": "sampler"}
 """Options, and the fields of a request that they fill; a model may have its own idea of them."""
-STEERING = ("control_module", "control_weight", "control_start", "control_end")
+STEERING = ("module", "weight", "start", "end", "mode", "union")
+"""What ``--control-...`` says of every ControlNet."""
 
 
 @click.command()
@@ -54,6 +55,14 @@ STEERING = ("control_module", "control_weight", "control_start", "control_end")
 @click.option("--control-weight", type=click.FloatRange(0, 2), default=1.0, show_default=True, help="0: no ControlNet.")
 @click.option("--control-start", type=click.FloatRange(0, 1), default=0.0, help="From which part of the steps on.")
 @click.option("--control-end", type=click.FloatRange(0, 1), default=1.0, help="Up to which part of the steps.")
+@click.option(
+    "--control-mode", type=click.Choice(MODES), default="balanced", show_default=True,
+    help="guess: only the prediction with the prompt is steered.",
+)  # fmt: skip
+@click.option(
+    "--control-union", type=click.IntRange(0), metavar="N",
+    help="Of a ControlNet for several sorts of maps: which one, as its maker numbers them.",
+)  # fmt: skip
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Default: a new folder in pictures/.")
 @click.option("--captions", is_flag=True, help="Write each prompt beside its picture (.txt), as data to train on.")
 @click.option("--batch-size", default=8, type=click.IntRange(1), help="Pictures drawn at once.", show_default=True)
@@ -90,14 +99,14 @@ def command(
     if len(control_nets) != len(control_images):
         message = f"--control-image: {len(control_images)} for {len(control_nets)} --controlnet; give one for each"
         raise click.UsageError(message)
-    steering = {name: settings.pop(name) for name in STEERING}
+    steering = {name: settings.pop(f"control_{name}") for name in STEERING}
     requests = _requests(spelled_out(prompts), range(seed, seed + number), **settings)
     paths = [networks.find(each) for each in control_nets]
     spec = models.parse("+".join([model, *(_at(each) for each in loras)]))
     place = resolve_device(device)
     opened = models.open_model(spec, dtype=resolve_dtype(precision, place), device=place)
     requests = _as_made_for(opened, requests, {name: settings[option] for option, name in DRAWN_WITH.items()})
-    controls = _controls(opened, paths, control_images, **steering)
+    controls = _controls(opened, paths, control_images, steering)
     requests = [dataclasses.replace(each, controls=controls) for each in requests]
     written = _draw(opened, requests, out or Path("pictures") / time.strftime("%Y-%m-%d-%H%M%S"), batch_size, as_json)
     for each in written if captions else []:
@@ -123,14 +132,7 @@ def _requests(prompts: Sequence[str], seeds: range, **settings: Any) -> list[Req
 
 
 def _controls(
-    model: LoadedModel,
-    paths: list[Path],
-    images: tuple[Path, ...],
-    *,
-    control_module: Any,
-    control_weight: float,
-    control_start: float,
-    control_end: float,
+    model: LoadedModel, paths: list[Path], images: tuple[Path, ...], steering: dict[str, Any]
 ) -> tuple[Control, ...]:
     """Load the ControlNets and read their pictures."""
     from brushwork.controlnet import Control, networks
@@ -138,13 +140,8 @@ def _controls(
 
     opened = [networks.load(each, model.family) for each in paths]
     read = [_picture(each) for each in images]
-    module = Module(control_module)
-    pairs = zip(opened, read, strict=True)
-    return tuple(
-        Control(net, image, control_weight, control_start, control_end, module=module)
-        for net, image in pairs
-        if image is not None
-    )
+    said = steering | {"module": Module(steering["module"])}
+    return tuple(Control(net, image, **said) for net, image in zip(opened, read, strict=True) if image is not None)
 
 
 def _as_made_for(model: LoadedModel, requests: list[Request], settings: dict[str, Any]) -> list[Request]:

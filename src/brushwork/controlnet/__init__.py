@@ -26,6 +26,16 @@ if TYPE_CHECKING:
 Mode = Literal["balanced", "guess"]
 MODES: tuple[Mode, ...] = ("balanced", "guess")
 """``guess``: only the prediction with the prompt is steered, its early layers less (diffusers' ``guess_mode``)."""
+CLASSES = (
+    "ControlNetModel",
+    "ControlNetUnionModel",
+    "SD3ControlNetModel",
+    "FluxControlNetModel",
+    "QwenImageControlNetModel",
+    "SanaControlNetModel",
+    "ZImageControlNetModel",
+)
+"""diffusers' classes of ControlNets that a family takes."""
 MOST_WEIGHT = 2.0
 _RESIZE_WORDS = dict(zip(RESIZE_MODES, ("Just Resize", "Crop and Resize", "Resize and Fill"), strict=True))
 _CONTROL_WORDS = {"balanced": "Balanced", "guess": "Guess"}
@@ -37,7 +47,8 @@ class Network:
 
     Args:
         name: For people and the infotext.
-        module: diffusers' ``ControlNetModel``, frozen, where the denoiser is.
+        module: Of diffusers' class for the family (``ControlNetModel``, ``FluxControlNetModel`` ...), frozen, where the
+            denoiser is.
         hash: The first eight hex digits of the SHA-256 of its weights' file, as A1111 shows it.
     """
 
@@ -66,6 +77,7 @@ class Control:
         resize_mode: For an image of other proportions: ``crop`` (cut at the longer side), ``stretch``, or ``fill``
             (margins in the median colour of its border).
         module: How the map is made of the image.
+        union: Of a network for several sorts of maps (SDXL, FLUX): which one this is, as its maker numbers them.
     """
 
     network: Network
@@ -76,6 +88,7 @@ class Control:
     mode: Mode = "balanced"
     resize_mode: ResizeMode = "crop"
     module: Module = field(default_factory=Module)
+    union: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what means nothing."""
@@ -103,6 +116,8 @@ class Control:
         """Return what it is, for the provenance of a picture."""
         said = {each.name: getattr(self, each.name) for each in fields(self)}
         network, module = self.network, asdict(self.module)
+        if self.union is None:
+            del said["union"]
         return said | {"network": network.name, "hash": network.hash, "image": image_hash, "module": module}
 
 

@@ -1,9 +1,9 @@
-"""ControlNets from disk, and whether they fit a base: diffusers' folders, and single files in either naming.
+"""ControlNets from disk, and whether they fit a base: diffusers' folders, and single files.
 
 network = load(Path("controlnet/canny"), family)        # config.json and safetensors weights
 network = load(Path("control_v11p_sd15_canny.safetensors"), family)
 
-A single file says nothing of its shape but the shapes of its tensors; it must be that of the base's own encoder.
+A single file says nothing of its shape but the shapes of its tensors; what they leave open is taken from the base.
 """
 
 from __future__ import annotations
@@ -13,28 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brushwork.controlnet import Network
+from brushwork.controlnet.kinds import kind_of, must_equal, sorts, unwarned
 from brushwork.errors import ConfigError, ModelError, nearest
 from brushwork.filehash import sha256
-from brushwork.formats.ldm import rename, unet_names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torch import Tensor
-
+    from brushwork.controlnet import Control
+    from brushwork.controlnet.kinds import Kind
     from brushwork.values import Family
 
-CLASS = "ControlNetModel"
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
+INDEX = "diffusion_pytorch_model.safetensors.index.json"
+"""Of weights in several files."""
 FOLDER = Path("controlnet")
 """Where names are looked for."""
-RGB = 3
 HASH_DIGITS = 8
-SAME = ("in_channels", "cross_attention_dim", "block_out_channels", "layers_per_block", "addition_embed_type")
-"""Of the denoiser's config: what its encoder's copy must share, or its outputs could not be added to it."""
-EMBEDDING, HINT = "controlnet_cond_embedding", "input_hint_block"
-"""The layers that see the map, as diffusers and the paper's code call them."""
-PREFIX = "control_model."
 
 
 def find(text: str, folder: Path = FOLDER) -> Path:
@@ -67,30 +60,16 @@ def load(path: Path, family: Family, name: str = "") -> Network:
     """
     from torch import nn
 
-    check_family(family)
+    kind = kind_of(family)
     parameter = next(family.denoiser.parameters())
     name = name or (path.name if path.is_dir() else path.stem)
-    if path.is_dir():
-        file = _weights(path, name)
-        module = _of_folder(path, file, name)
-    else:
-        file = path
-        module = _of_file(path, family, name)
+    file = _weights(path, name) if path.is_dir() else path
+    with unwarned():
+        module = _of_folder(path, file, kind, name, family) if path.is_dir() else _of_file(path, family, kind, name)
     nn.Module.to(module, parameter.device, parameter.dtype)  # diffusers' own warns of types that it does not change
     network = Network(name, module.eval().requires_grad_(requires_grad=False), sha256(file)[:HASH_DIGITS])
     check(network, family)
     return network
-
-
-def check_family(family: Family) -> None:
-    """Refuse a family that takes no ControlNets.
-
-    Raises:
-        ConfigError: It does not.
-    """
-    if getattr(family, "controlled", None) is None:
-        message = f"controlnet: this base ({family.name}) takes none; leave it out, or choose another base"
-        raise ConfigError(message)
 
 
 def check(network: Network, family: Family) -> None:
@@ -99,25 +78,35 @@ def check(network: Network, family: Family) -> None:
     Raises:
         ConfigError: With what differs.
     """
-    check_family(family)
-    denoiser: Any = family.denoiser
-    for key in SAME:
-        theirs, ours = (_plain(each.get(key)) for each in (network.config, denoiser.config))
-        if theirs != ours:
-            message = (
-                f"controlnet: {network.name!r} is for another base than this one ({family.name}): its {key} is "
-                f"{theirs}, that of the base is {ours}"
-            )
-            raise ConfigError(message)
-    channels = int(network.config.get("conditioning_channels", RGB))
-    if channels != RGB:
-        message = f"controlnet: {network.name!r} sees maps of {channels} channels, but a picture has {RGB}"
+    kind = kind_of(family)
+    made = type(network.module).__name__
+    if made not in kind.classes:
+        message = f"controlnet: {network.name!r} is a {made}; this base ({family.name}) takes a {kind.class_name}"
         raise ConfigError(message)
-    factor = 2 ** (len(network.config["conditioning_embedding_out_channels"]) - 1)
-    if factor != family.pixels_per_latent:
+    denoiser: Any = family.denoiser
+    for key in kind.same:
+        must_equal(network, family, key, *(_plain(each.get(key)) for each in (network.config, denoiser.config)))
+    kind.fit(network, family)
+
+
+def check_control(control: Control, family: Family) -> None:
+    """Refuse a control that a base cannot follow.
+
+    Raises:
+        ConfigError: With what cannot be, and what to do.
+    """
+    check(control.network, family)
+    if control.mode == "guess" and not kind_of(family).guesses:
+        message = f"controlnet: the mode guess is for bases with a UNet; this one ({family.name}) has 'balanced'"
+        raise ConfigError(message)
+    modes = sorts(control.network)
+    if modes is None and control.union is not None:
+        message = f"controlnet: {control.network.name!r} is for one sort of maps; leave union={control.union} out"
+        raise ConfigError(message)
+    if modes is not None and (control.union is None or not 0 <= control.union < modes):
         message = (
-            f"controlnet: {network.name!r} sees {factor} pixels a side as one latent, but those of this base "
-            f"({family.name}) are {family.pixels_per_latent}"
+            f"controlnet: {control.network.name!r} is a union of {modes} sorts of maps; say which one with union=0 to "
+            f"union={modes - 1}, as its maker numbers them{'' if control.union is None else f', not {control.union}'}"
         )
         raise ConfigError(message)
 
@@ -127,23 +116,27 @@ def _plain(value: Any) -> Any:
 
 
 def _weights(folder: Path, name: str) -> Path:
-    for each in WEIGHTS:
+    for each in (*WEIGHTS, INDEX):
         if (folder / each).is_file():
             return folder / each
     message = f"controlnet: {name!r} has no {WEIGHTS[0]}; only safetensors weights are read"
     raise ModelError(message)
 
 
-def _of_folder(folder: Path, file: Path, name: str) -> Any:
-    from diffusers import ControlNetModel
+def _of_folder(folder: Path, file: Path, kind: Kind, name: str, family: Family) -> Any:
+    import diffusers
 
-    kind = class_of(folder)
-    if kind != CLASS:
-        message = f"controlnet: {name!r} is a {kind or 'folder without a config.json'}; a {CLASS} is needed"
+    said = class_of(folder)
+    if said not in kind.classes:
+        message = (
+            f"controlnet: {name!r} is a {said or 'folder without a config.json'}; this base ({family.name}) takes a "
+            f"{kind.class_name}"
+        )
         raise ModelError(message)
     variant = "fp16" if ".fp16." in file.name else None
+    made = getattr(diffusers, said)
     try:
-        return ControlNetModel.from_pretrained(folder, use_safetensors=True, variant=variant, local_files_only=True)
+        return made.from_pretrained(folder, use_safetensors=True, variant=variant, local_files_only=True)
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         message = f"controlnet: {name!r} cannot be read: {str(error).splitlines()[0][:200]}"
         raise ModelError(message) from error
@@ -158,65 +151,29 @@ def class_of(folder: Path) -> str:
     return str(config.get("_class_name", "")) if isinstance(config, dict) else ""
 
 
-def _of_file(file: Path, family: Family, name: str) -> Any:
-    """Return a network of the shape of the base's own encoder with a file's weights."""
-    from diffusers import ControlNetModel
+def _of_file(file: Path, family: Family, kind: Kind, name: str) -> Any:
+    """Return a network of the shape that a file's tensors have, with its weights."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        state = _hints(load_file(file))
+        read = load_file(file)
     except (OSError, SafetensorError) as error:
         message = f"controlnet: {name!r} cannot be read as safetensors"
         raise ModelError(message) from error
-    widths = _embedding(state, name)
-    module = ControlNetModel.from_unet(
-        family.denoiser,
-        conditioning_embedding_out_channels=widths,
-        load_weights_from_unet=False,
-        conditioning_channels=int(state[f"{EMBEDDING}.conv_in.weight"].shape[1]),
-    )
-    theirs = original_names(module) if "time_embed.0.weight" in state else {}
+    module, state, names, exact = kind.build(read, family, name)
     weights = {}
     for key, value in module.state_dict().items():
-        said = (rename(key, theirs) if theirs else None) or key
+        said = names.get(key, key)
         shape = tuple(state[said].shape) if said in state else None
         if shape != tuple(value.shape):
             what = f"has no {said}" if shape is None else f"has {said} of the shape {shape}, not {tuple(value.shape)}"
             message = f"controlnet: {name!r} is for another base than this one ({family.name}): it {what}"
             raise ConfigError(message)
         weights[key] = state[said]
-    module.load_state_dict(weights)
+    strange = sorted(set(state) - {names.get(key, key) for key in weights}) if exact else []
+    if strange:
+        message = f"controlnet: {name!r} has {strange[0]}, which no {kind.class_name} of this base's shape has"
+        raise ConfigError(message)
+    module.load_state_dict(weights, assign=True)
     return module
-
-
-def original_names(module: Any) -> dict[str, str]:
-    """Return what the modules of a ``ControlNetModel`` are called in its paper's code, but for those of the map."""
-    names = {key: theirs for key, theirs in unet_names(module).items() if not theirs.startswith("out.")}
-    zeros = range(len(module.controlnet_down_blocks))
-    names |= {f"controlnet_down_blocks.{place}": f"zero_convs.{place}.0" for place in zeros}
-    return names | {"controlnet_mid_block": "middle_block_out.0"}
-
-
-def _hints(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a file's tensors without the original code's prefix, those of the map by diffusers' names."""
-    inner = {key.removeprefix(PREFIX): value for key, value in state.items() if key.startswith(PREFIX)} or dict(state)
-    places = sorted({int(key.split(".")[1]) for key in inner if key.startswith(f"{HINT}.")})
-    ours = {f"{HINT}.{place}": f"{EMBEDDING}.blocks.{number - 1}" for number, place in enumerate(places)}
-    if places:
-        ours |= {f"{HINT}.{places[0]}": f"{EMBEDDING}.conv_in", f"{HINT}.{places[-1]}": f"{EMBEDDING}.conv_out"}
-    return {rename(key, ours) or key: value for key, value in inner.items()}
-
-
-def _embedding(state: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
-    """Return the channels of the layers that bring the map to the size of the latents, from their shapes."""
-    blocks = sorted(
-        (int(key.split(".")[2]), value.shape[0])
-        for key, value in state.items()
-        if key.startswith(f"{EMBEDDING}.blocks.") and key.endswith(".weight")
-    )
-    if f"{EMBEDDING}.conv_in.weight" not in state or not blocks:
-        message = f"controlnet: {name!r} is no ControlNet: it has no layers for a map ({EMBEDDING})"
-        raise ModelError(message)
-    widths = [channels for place, channels in blocks if place % 2 == 0]
-    return (*widths, blocks[-1][1])

@@ -2,8 +2,8 @@
 
 residuals(family, looks)                        # each look's texts, with what its networks say beside them
 
-What a network says goes to the denoiser as tensors of the ``Conditioning`` (``residual_0`` ...), one row for each
-latent, so pictures with different networks, or the same one at other weights, still share a look at the model.
+What a network says goes to the denoiser as tensors of the ``Conditioning`` (``residual_...``), one row for each latent,
+so pictures with different networks, or the same one at other weights, still share a look at the model.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from brushwork import tiling
+from brushwork.controlnet.kinds import Glance, kind_of
 from brushwork.values import Conditioning
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from brushwork.controlnet import Control
     from brushwork.values import Family
 
-NAME = "residual"
-Residuals = tuple["Tensor", ...]
+Said = dict[str, "Tensor"]
+"""What is to be added, by its place in the denoiser."""
 
 
 class Asked(NamedTuple):
@@ -34,7 +35,7 @@ class Asked(NamedTuple):
     """The picture's, among those that are drawn together."""
     control: Control
     seen: Tensor
-    """The map, (1, 3, H, W)."""
+    """The map as its network sees it, (1, ...)."""
     tiling: bool = False
     """Whether the picture shall repeat without a seam."""
 
@@ -53,48 +54,54 @@ def residuals(family: Family, looks: Sequence[Look], asked: Sequence[Asked]) -> 
     for each in asked:
         look, control = looks[each.place], each.control
         shapes = tuple((name, tuple(value.shape[1:])) for name, value in sorted(look.texts.tensors.items()))
-        key = (id(control.network), control.weight, control.mode, each.tiling, tuple(look.inputs.shape[1:]), shapes)
-        groups[key].append(each)
-    said: dict[int, Residuals] = {}
+        asks = (id(control.network), control.weight, control.mode, control.union)
+        groups[(*asks, each.tiling, tuple(look.inputs.shape[1:]), shapes)].append(each)
+    said: dict[int, Said] = defaultdict(dict)
     for members in groups.values():
         parts = _say(family, [looks[each.place] for each in members], members)
         for each, part in zip(members, parts, strict=True):
-            before = said.get(each.place)
-            said[each.place] = part if before is None else tuple(a + b for a, b in zip(before, part, strict=True))
-    return [
-        look.texts.told(**{f"{NAME}_{layer}": value for layer, value in enumerate(said.get(place, ()))})
-        for place, look in enumerate(looks)
-    ]
+            before = said[each.place]
+            before |= {name: before[name] + value if name in before else value for name, value in part.items()}
+    return [look.texts.told(**said.get(place, {})) for place, look in enumerate(looks)]
 
 
-def _say(family: Family, looks: Sequence[Look], members: Sequence[Asked]) -> list[Residuals]:
+def _say(family: Family, looks: Sequence[Look], members: Sequence[Asked]) -> list[Said]:
     """Run one network on the looks of several pictures."""
     import torch
 
-    family_: Any = family
-    control = members[0].control
-    dtype = next(control.network.module.parameters()).dtype
-    skipped = [len(look.inputs) - 1 if control.only_prompted else 0 for look in looks]
+    control, kind = members[0].control, kind_of(family)
+    module = control.network.module
+    dtype = next(module.parameters()).dtype
+    skipped = [len(look.inputs) - 1 if control.only_prompted or kind.shares else 0 for look in looks]
     rows = [len(look.inputs) - skip for look, skip in zip(looks, skipped, strict=True)]
     kept = [slice(skip, None) for skip in skipped]
     texts = [
         Conditioning({name: value[part] for name, value in look.texts.tensors.items()})
         for look, part in zip(looks, kept, strict=True)
     ]
-    seen = torch.cat([each.seen.expand(count, -1, -1, -1) for each, count in zip(members, rows, strict=True)])
-    edges = tiling.circular(control.network.module) if members[0].tiling else contextlib.nullcontext()
+    seen = [each.seen.expand(count, *each.seen.shape[1:]) for each, count in zip(members, rows, strict=True)]
+    glance = Glance(
+        torch.cat([look.inputs[part] for look, part in zip(looks, kept, strict=True)]).to(dtype),
+        torch.cat([look.timesteps[part] for look, part in zip(looks, kept, strict=True)]),
+        Conditioning.concatenate(texts),
+        torch.cat(seen).to(dtype),
+        control,
+    )
+    edges = tiling.circular(module) if members[0].tiling else contextlib.nullcontext()
     with edges:
-        said: Residuals = family_.controlled(
-            control.network.module,
-            torch.cat([look.inputs[part] for look, part in zip(looks, kept, strict=True)]).to(dtype),
-            torch.cat([look.timesteps[part] for look, part in zip(looks, kept, strict=True)]),
-            Conditioning.concatenate(texts),
-            seen.to(dtype),
-            control.weight,
-            guess=control.only_prompted,
-        )
-    parts = zip(*(layer.split(rows) for layer in said), strict=True)
+        said = kind.ask(family, module, glance)
+    split = {name: value.split(rows) for name, value in said.items()}
     return [
-        tuple(torch.cat([value.new_zeros(skip, *value.shape[1:]), value]) for value in part)
-        for part, skip in zip(parts, skipped, strict=True)
+        {name: _whole(parts[place], skip, shares=kind.shares) for name, parts in split.items()}
+        for place, skip in enumerate(skipped)
     ]
+
+
+def _whole(said: Tensor, skip: int, *, shares: bool) -> Tensor:
+    """Return what is said to the rows that were not asked about, too: nothing, or the same."""
+    import torch
+
+    if not skip:
+        return said
+    others = said[-1:].expand(skip, *said.shape[1:]) if shares else said.new_zeros(skip, *said.shape[1:])
+    return torch.cat([others, said])

@@ -8,6 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from brushwork import components, flow
+from brushwork.controlnet import flux as control
+from brushwork.controlnet import layers
+from brushwork.controlnet.kinds import packed
 from brushwork.settings import Sampling
 from brushwork.values import Conditioning
 
@@ -59,6 +62,7 @@ class Flux(components.Assembly):
 
     name = "flux"
     pipeline_name = PIPELINE
+    control = control.KIND
 
     def __init__(self, parts: dict[str, Any], device: str) -> None:
         super().__init__(parts, device)
@@ -81,36 +85,42 @@ class Flux(components.Assembly):
         states = self.text_encoders["text_encoder_2"](tokens.input_ids.to(self.device))[0]
         return Conditioning({"states": states, "pooled": clip.pooler_output})
 
-    def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-        """Pack, run the transformer, unpack."""
+    def shown(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> dict[str, Any]:
+        """Return what the transformer is given, and a ControlNet too: packed latents with their places."""
         told, size = conditioning.tensors, latents.shape[-2:]
         guidance = None
         if self.guidance == "embedded":
             guidance = told.get("guidance")
             if guidance is None:
                 guidance = latents.new_full((len(latents),), GUIDANCE)
+        return {
+            "hidden_states": packed(latents),
+            "timestep": timesteps.to(latents.dtype) / flow.TIMESTEPS,
+            "guidance": guidance,
+            "pooled_projections": told["pooled"],
+            "encoder_hidden_states": told["states"],
+            "txt_ids": latents.new_zeros(told["states"].shape[1], 3),
+            "img_ids": places(size[0] // 2, size[1] // 2, latents),
+        }
+
+    def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """Pack, run the transformer, unpack."""
+        double, single = (
+            len(each) for each in (self.denoiser.transformer_blocks, self.denoiser.single_transformer_blocks)
+        )
         predicted = self.denoiser(
-            hidden_states=pack(latents),
-            timestep=timesteps.to(latents.dtype) / flow.TIMESTEPS,
-            guidance=guidance,
-            pooled_projections=told["pooled"],
-            encoder_hidden_states=told["states"],
-            txt_ids=latents.new_zeros(told["states"].shape[1], 3),
-            img_ids=places(size[0] // 2, size[1] // 2, latents),
+            **self.shown(latents, timesteps, conditioning),
+            controlnet_block_samples=layers.added(
+                conditioning, double, {"block": layers.evenly, "turn": layers.in_turn}
+            ),
+            controlnet_single_block_samples=layers.added(conditioning, single, {"single": layers.evenly}),
             return_dict=False,
         )
-        return unpack(cast("Tensor", predicted[0]), size[0], size[1])
-
-
-def pack(latents: Tensor) -> Tensor:
-    """Turn (B, C, H, W) into (B, H/2 W/2, 4 C): one token for each 2 x 2 patch, its channels outermost."""
-    import torch
-
-    return torch.nn.functional.pixel_unshuffle(latents, 2).flatten(2).transpose(1, 2)
+        return unpack(cast("Tensor", predicted[0]), *latents.shape[-2:])
 
 
 def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
-    """Undo ``pack`` to (B, C, H, W)."""
+    """Undo ``packed`` to (B, C, H, W)."""
     import torch
 
     patches = tokens.transpose(1, 2).unflatten(2, (height // 2, width // 2))

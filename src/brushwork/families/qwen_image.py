@@ -8,6 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from brushwork import components, flow
+from brushwork.controlnet import layers
+from brushwork.controlnet import qwen_image as control
+from brushwork.controlnet.kinds import packed
 from brushwork.settings import Sampling
 from brushwork.values import Conditioning, Moments
 
@@ -52,6 +55,7 @@ class QwenImage(components.Assembly):
     name = "qwen_image"
     pipeline_name = PIPELINE
     guidance = "renormed"
+    control = control.KIND
     sampling = Sampling("Euler", 50, 4.0)
 
     def __init__(self, parts: dict[str, Any], device: str) -> None:
@@ -100,20 +104,28 @@ class QwenImage(components.Assembly):
         whole = (latents * deviation + mean)[:, :, None]
         return cast("Tensor", self.vae.decode(whole, return_dict=False)[0][:, :, 0])
 
-    def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-        """Pack, run the transformer on as many text tokens as the longest text has, unpack."""
-        import torch
-
+    def shown(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> dict[str, Any]:
+        """Return what the transformer is given, and a ControlNet too: as many text tokens as the longest text has."""
         told, (height, width) = conditioning.tensors, latents.shape[-2:]
         longest = max(int(told["mask"].sum(1).max()), 1)
         mask = told["mask"][:, :longest].bool()
+        return {
+            "hidden_states": packed(latents),
+            "timestep": timesteps.to(latents.dtype) / flow.TIMESTEPS,
+            "encoder_hidden_states": told["states"][:, :longest],
+            "encoder_hidden_states_mask": None if bool(mask.all()) else mask,
+            "img_shapes": [[(1, height // 2, width // 2)]] * len(latents),
+        }
+
+    def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """Pack, run the transformer, unpack."""
+        import torch
+
+        blocks = len(self.denoiser.transformer_blocks)
         predicted = self.denoiser(
-            hidden_states=torch.nn.functional.pixel_unshuffle(latents, 2).flatten(2).transpose(1, 2),
-            timestep=timesteps.to(latents.dtype) / flow.TIMESTEPS,
-            encoder_hidden_states=told["states"][:, :longest],
-            encoder_hidden_states_mask=None if bool(mask.all()) else mask,
-            img_shapes=[[(1, height // 2, width // 2)]] * len(latents),
+            **self.shown(latents, timesteps, conditioning),
+            controlnet_block_samples=layers.added(conditioning, blocks, {"block": layers.evenly}),
             return_dict=False,
         )
-        patches = cast("Tensor", predicted[0]).transpose(1, 2).unflatten(2, (height // 2, width // 2))
-        return torch.nn.functional.pixel_shuffle(patches, 2)
+        patches = cast("Tensor", predicted[0]).transpose(1, 2)
+        return torch.nn.functional.pixel_shuffle(patches.unflatten(2, [side // 2 for side in latents.shape[-2:]]), 2)

@@ -9,6 +9,8 @@ import inspect
 from typing import TYPE_CHECKING, Any, cast
 
 from brushwork import components, flow
+from brushwork.controlnet import layers
+from brushwork.controlnet import sana as control
 from brushwork.settings import Sampling
 from brushwork.values import Conditioning, Moments
 
@@ -46,6 +48,7 @@ class Sana(components.Assembly):
     name = "sana"
     pipeline_name = PIPELINE
     patch = 1
+    control = control.KIND
     sampling = Sampling("DPM++ 2M", 20, 4.5)
 
     def __init__(self, parts: dict[str, Any], device: str) -> None:
@@ -93,14 +96,21 @@ class Sana(components.Assembly):
         latents = self.vae.encode(pixels).latent
         return Moments(latents, torch.zeros_like(latents))
 
+    def shown(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> dict[str, Any]:
+        """Return what the transformer is given, and a ControlNet too."""
+        told = conditioning.tensors
+        return {
+            "hidden_states": latents,
+            "encoder_hidden_states": told["states"],
+            "encoder_attention_mask": told["mask"],
+            "timestep": timesteps * self.denoiser.config.timestep_scale,
+        }
+
     def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the transformer."""
-        told = conditioning.tensors
         predicted = self.denoiser(
-            latents,
-            encoder_hidden_states=told["states"],
-            encoder_attention_mask=told["mask"],
-            timestep=timesteps * self.denoiser.config.timestep_scale,
+            **self.shown(latents, timesteps, conditioning),
+            controlnet_block_samples=layers.every(conditioning) or None,
             return_dict=False,
         )[0]
         # Some variants predict their own variance besides.

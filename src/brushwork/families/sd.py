@@ -107,6 +107,7 @@ class StableDiffusion:
     guidance: Guidance = "free"
     sampling = None
     reads_geometry = False
+    control = unet.KIND
 
     def __init__(self, parts: dict[str, Any], device: str) -> None:
         from diffusers import DDPMScheduler
@@ -201,21 +202,6 @@ class StableDiffusion:
         """Run the UNet."""
         states, added = conditioning.tensors["states"], unet.added(conditioning)
         return cast("Tensor", self.unet(latents, timesteps, states, **added, return_dict=False)[0])
-
-    def controlled(
-        self,
-        network: Any,
-        latents: Tensor,
-        timesteps: Tensor,
-        conditioning: Conditioning,
-        seen: Tensor,
-        weight: float,
-        *,
-        guess: bool,
-    ) -> tuple[Tensor, ...]:
-        """Return what a ControlNet says; see ``brushwork.controlnet.unet``."""
-        states = conditioning.tensors["states"]
-        return unet.ask(network, latents, timesteps, states, seen, weight, guess=guess)
 
     def pipeline(self) -> Any:
         """Return a StableDiffusionPipeline around these very modules."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from brushwork import components, flow
+from brushwork.controlnet import layers
+from brushwork.controlnet import sd3 as control
 from brushwork.settings import Sampling
 from brushwork.values import Conditioning
 
@@ -55,6 +57,7 @@ class StableDiffusion3(components.Assembly):
     name = "sd3"
     pipeline_name = PIPELINE
     sampling = Sampling("Euler", 28, 7.0)
+    control = control.KIND
 
     def __init__(self, parts: dict[str, Any], device: str) -> None:
         super().__init__(parts, device)
@@ -88,14 +91,22 @@ class StableDiffusion3(components.Assembly):
         states = torch.cat([pad(clip, (0, t5.shape[-1] - clip.shape[-1])), t5], dim=-2)
         return Conditioning({"states": states, "pooled": torch.cat([each[0] for each in said], dim=-1)})
 
+    def shown(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> dict[str, Any]:
+        """Return what the transformer is given, and a ControlNet too."""
+        told = conditioning.tensors
+        return {
+            "hidden_states": latents,
+            "timestep": timesteps,
+            "encoder_hidden_states": told["states"],
+            "pooled_projections": told["pooled"],
+        }
+
     def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the transformer."""
-        told = conditioning.tensors
+        blocks = len(self.denoiser.transformer_blocks)
         predicted = self.denoiser(
-            hidden_states=latents,
-            timestep=timesteps,
-            encoder_hidden_states=told["states"],
-            pooled_projections=told["pooled"],
+            **self.shown(latents, timesteps, conditioning),
+            block_controlnet_hidden_states=layers.added(conditioning, blocks, {"block": layers.by_share}),
             return_dict=False,
         )
         return cast("Tensor", predicted[0])

@@ -69,6 +69,7 @@ class StableDiffusionXL(components.Assembly):
     denoiser_name = "unet"
     reads_geometry = True
     patch = 1
+    control = unet.KIND
 
     def __init__(self, parts: dict[str, Any], device: str, *, zeros: bool) -> None:
         from diffusers import DDPMScheduler
@@ -112,28 +113,14 @@ class StableDiffusionXL(components.Assembly):
             latents,
             timesteps,
             encoder_hidden_states=conditioning.tensors["states"],
-            added_cond_kwargs=self._told(latents, conditioning),
+            added_cond_kwargs=self.told_beside(latents, conditioning),
             **unet.added(conditioning),
             return_dict=False,
         )
         return cast("Tensor", predicted[0])
 
-    def controlled(
-        self,
-        network: Any,
-        latents: Tensor,
-        timesteps: Tensor,
-        conditioning: Conditioning,
-        seen: Tensor,
-        weight: float,
-        *,
-        guess: bool,
-    ) -> tuple[Tensor, ...]:
-        """Return what a ControlNet says; see ``brushwork.controlnet.unet``."""
-        told, states = self._told(latents, conditioning), conditioning.tensors["states"]
-        return unet.ask(network, latents, timesteps, states, seen, weight, guess=guess, told=told)
-
-    def _told(self, latents: Tensor, conditioning: Conditioning) -> dict[str, Tensor]:
+    def told_beside(self, latents: Tensor, conditioning: Conditioning) -> dict[str, Tensor]:
+        """Return the pooled text and the geometry, for the UNet and its ControlNets."""
         told = conditioning.tensors
         geometry = told.get("geometry")
         if geometry is None:

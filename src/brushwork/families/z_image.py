@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from brushwork import components, flow
+from brushwork.controlnet import z_image as control
 from brushwork.settings import Sampling
 from brushwork.values import Conditioning
 
@@ -28,6 +29,8 @@ CLASSES = {
     "tokenizer": "Qwen2TokenizerFast",
 }
 TOKENS = 512
+GROUP = 32
+"""Pictures and texts are filled up to multiples of so many tokens."""
 
 
 def recognises(described: Described) -> bool:
@@ -45,6 +48,7 @@ class ZImage(components.Assembly):
 
     name = "z_image"
     pipeline_name = PIPELINE
+    control = control.KIND
     sampling = Sampling("Euler", 50, 6.0)
 
     def __init__(self, parts: dict[str, Any], device: str) -> None:
@@ -66,12 +70,26 @@ class ZImage(components.Assembly):
         said = encoder(input_ids=tokens.input_ids, attention_mask=mask, output_hidden_states=True)
         return Conditioning({"states": said.hidden_states[-2], "mask": tokens.attention_mask})
 
+    def shown(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> dict[str, Any]:
+        """Return what the transformer is given, and a ControlNet too: lists of pictures and texts of any length."""
+        told = conditioning.tensors
+        return {
+            "x": list(latents[:, :, None].unbind(0)),
+            "t": 1 - timesteps.to(latents.dtype) / flow.TIMESTEPS,
+            "cap_feats": [states[mask.bool()] for states, mask in zip(told["states"], told["mask"], strict=True)],
+        }
+
+    def tokens(self, latents: Tensor, text: int = TOKENS) -> int:
+        """Return how many tokens a picture and a text become, each filled up to whole groups."""
+        patches = latents.shape[-2] // self.patch * (latents.shape[-1] // self.patch)
+        return sum(-(-each // GROUP) * GROUP for each in (patches, text))
+
     def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-        """Run the transformer on lists of pictures and texts, each text as long as it is."""
+        """Run the transformer."""
         import torch
 
-        told = conditioning.tensors
-        texts = [states[mask.bool()] for states, mask in zip(told["states"], told["mask"], strict=True)]
-        pictures = list(latents[:, :, None].unbind(0))
-        said = self.denoiser(pictures, 1 - timesteps.to(latents.dtype) / flow.TIMESTEPS, texts, return_dict=False)[0]
+        shown = self.shown(latents, timesteps, conditioning)
+        length = self.tokens(latents, max(map(len, shown["cap_feats"])))
+        added = control.added(conditioning, len(self.denoiser.layers), length)
+        said = self.denoiser(**shown, controlnet_block_samples=added, return_dict=False)[0]
         return -torch.stack(list(said)).squeeze(2)

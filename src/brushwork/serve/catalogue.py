@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from brushwork import models, runs
+from brushwork.controlnet import CLASSES
 from brushwork.errors import BrushworkError, ModelError, nearest
 from brushwork.filehash import sha256
 
@@ -34,7 +35,12 @@ ENCODERS = 2
 CONFIG = 1 << 20
 """Bytes; a longer config.json is of something else."""
 _VAE = ("first_stage_model.", "encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
-_CONTROL = ("controlnet_cond_embedding.conv_in.weight", "input_hint_block.0.weight")
+_CONTROL = (
+    "controlnet_cond_embedding.conv_in.weight",
+    "input_hint_block.0.weight",
+    "controlnet_blocks.0.weight",
+    "control_layers.0.after_proj.weight",
+)
 _LORA = (".lora_", "lora_A", "lora_B", "lora_up", "lora_down", "hada_", "lokr_", "oft_")
 _WHOLE = ("model.diffusion_model.", "first_stage_model.", "double_blocks.", "joint_blocks.")
 
@@ -169,7 +175,7 @@ def _kind_of(config: Path) -> Kind | None:
         read = json.loads(config.read_bytes())
     except (ValueError, RecursionError):
         return None
-    kinds: dict[str, Kind] = {"AutoencoderKL": "vae", "ControlNetModel": "controlnet"}
+    kinds: dict[str, Kind] = {"AutoencoderKL": "vae", **dict.fromkeys(CLASSES, "controlnet")}
     return kinds.get(str(read.get("_class_name"))) if isinstance(read, dict) else None
 
 

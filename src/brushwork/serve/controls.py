@@ -48,6 +48,9 @@ class ControlAsked(Settings):
     guidance_end: float = Field(1.0, ge=0, le=1, description="Up to which part.")
     mode: controlnet.Mode = Field("balanced", description="guess: only the prediction with the prompt is steered.")
     resize_mode: maps.ResizeMode = Field("crop", description="For an image of other proportions than the picture.")
+    union: int | None = Field(
+        None, ge=0, description="Of a ControlNet for several sorts of maps: which one, as its maker numbers them."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> ControlAsked:
@@ -129,6 +132,7 @@ class Networks:
             asked.mode,
             asked.resize_mode,
             maps.Module(asked.module, asked.resolution, asked.low, asked.high),
+            asked.union,
         )
 
     def _network(self, path: str, name: str, family: Family, room: float) -> Network:
