@@ -89,6 +89,29 @@ def test_a_variation_goes_from_the_picture_of_one_seed_to_that_of_the_other(fami
     assert torch.allclose((drawing.latents - plain)[0], difference, atol=1e-5)
 
 
+def test_the_noise_of_another_size_is_in_the_middle(family: Family) -> None:
+    """Latents are 8 x 8 here, of 4 pixels each."""
+    small, large = ((4, 4), (12, 6))
+    for height, width in (small, large):
+        size = (4 * width, 4 * height)
+        start = first_latents(family, ask(seed_resize=size))[0]
+        own = torch.randn((4, height, width), generator=torch.Generator().manual_seed(3))
+        rest = torch.randn((4, 8, 8), generator=torch.Generator().manual_seed(3))
+        if (height, width) == small:
+            rest[:, 2:6, 2:6] = own
+        else:
+            rest[:, :, 1:7] = own[:, 2:10]
+        assert torch.equal(start, rest)
+    other = torch.randn((4, 4, 4), generator=torch.Generator().manual_seed(8))
+    turned = first_latents(family, ask(seed_resize=(16, 16), variation_seed=8, variation_strength=1))[0]
+    assert torch.allclose(turned[:, 2:6, 2:6], other, atol=1e-6)
+    plain, same = (drawn(family, ask(**more)) for more in ({}, {"seed_resize": (32, 32)}))
+    assert (plain == same).all()
+    picture = next(generate.draw(family, [ask(seed_resize=(16, 24))]))
+    assert infotext.parse(picture.infotext).fields["Seed resize from"] == "16x24"
+    assert picture.provenance["request"]["seed_resize"] == (16, 24)
+
+
 # Noise multiplier.
 
 
@@ -316,6 +339,7 @@ def test_the_infotext_says_it_in_the_names_of_a1111(family: Family) -> None:
     ("asked", "said"),
     [
         ({"variation_strength": 1.1}, "variation_strength: 1.1 is not from 0 to 1"),
+        ({"seed_resize": (32, 0)}, r"seed_resize: \(32, 0\) is no width and height"),
         ({"variation_seed": -1}, "variation_seed: -1 is not"),
         ({"noise_multiplier": 0.5}, "noise_multiplier: it needs a picture"),
         ({"mask_blur": 4}, "mask_blur: it needs a mask"),

@@ -121,7 +121,10 @@ def test_extras_styles_and_interrogate(web: webuiapi.WebUIApi, server: Server) -
         ({"enable_hr": True, "hr_scale": 0.5}, "greater than or equal to 1"),
         ({"enable_hr": True, "hr_checkpoint_name": "other"}, "hr_checkpoint_name: this server cannot do it"),
         ({"subseed_strength": 2}, "less than or equal to 1"),
-        ({"seed_resize_from_h": 64}, "seed_resize_from_h: this server cannot do it"),
+        (
+            {"seed_resize_from_w": 64, "seed_resize_from_h": 100_000},
+            "seed_resize.height: 100000 is more than",
+        ),
         ({"sampler_name": "DPM fast"}, "not available"),
         ({"scheduler": "unheard"}, "scheduler: there is no 'unheard'"),
         ({"override_settings": {"sd_model_checkpoint": "nix"}}, "model: there is no 'nix'"),

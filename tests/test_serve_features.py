@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import io
 from typing import TYPE_CHECKING, Any
@@ -169,21 +170,26 @@ def test_a_family_that_draws_by_itself_is_drawn_alone(server: Server) -> None:
     assert server.draw(kind="txt2img", **QUICK)["state"] == "done"
 
 
-def test_webuiapi_asks_for_a_second_pass_a_variation_and_tiling(web: webuiapi.WebUIApi) -> None:
+def test_webuiapi_asks_for_a_second_pass_a_variation_and_tiling(web: webuiapi.WebUIApi, server: Server) -> None:
     drawn = web.txt2img(
         **WEB, batch_size=2, subseed=9, subseed_strength=0.3, tiling=True, enable_hr=True, hr_scale=2,
         hr_upscaler="Lanczos", hr_second_pass_steps=2, denoising_strength=0.5, sampler_name="Euler",
+        seed_resize_from_w=48, seed_resize_from_h=16,
     )  # fmt: skip
     assert [each.size for each in drawn.images] == [(64, 64)] * 2
     assert (drawn.info["all_seeds"], drawn.info["all_subseeds"]) == ([5, 5], [9, 10])
     hires = Hires(scale=2, upscaler="Lanczos", steps=2, strength=0.5)
     request = generate.Request(
         "a dog", seed=5, steps=3, guidance_scale=4, width=32, height=32, sampler="Euler", grammar=True, tiling=True,
-        variation_seed=9, variation_strength=0.3, hires=hires,
+        variation_seed=9, variation_strength=0.3, seed_resize=(48, 16), hires=hires,
     )  # fmt: skip
     expected = next(generate.draw(families.load("mini"), [request]))
     assert np.abs(pixels(drawn.images[0]) - pixels(expected.image)).max() <= 1
     assert "Hires upscale: 2, " in drawn.info["infotexts"][0]
+    assert (drawn.info["seed_resize_from_w"], drawn.info["seed_resize_from_h"]) == (48, 16)
+    with server.client() as client:
+        again = client.post("/sdapi/v1/txt2img", json={"infotext": drawn.info["infotexts"][0]}).json()["images"][0]
+    assert np.abs(opened(base64.b64decode(again)) - pixels(expected.image)).max() <= 1
 
 
 def test_another_vae_is_drawn_with_and_named(web: webuiapi.WebUIApi, server: Server) -> None:

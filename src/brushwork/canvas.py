@@ -82,13 +82,13 @@ def start(
     shape = (family.latent_channels, *latent_size(family, first))
     sigma = getattr(scheduler, "init_noise_sigma", 1.0)
     if first.init is None and clean is None:
-        return Start(_noise(shape, requests, generators).to(device) * sigma)
+        return Start(_noise(shape, requests, generators, family.pixels_per_latent).to(device) * sigma)
     views = [] if clean is not None else [inpaint.look(each) for each in requests]
     if clean is None:
         # The posterior is sampled before the noise is drawn, as diffusers does.
         pairs = zip(views, generators, strict=True)
         clean = torch.cat([_encode(family, view.picture, generator) for view, generator in pairs])
-    plain = _noise(shape, requests, generators, after=shape if views else None).to(device)
+    plain = _noise(shape, requests, generators, family.pixels_per_latent, after=shape if views else None).to(device)
     noise = plain * torch.tensor([each.noise_multiplier for each in requests], device=device).view(-1, 1, 1, 1)
     masks = [view.mask for view in views if view.mask is not None]
     drawn = _to_latents(masks, shape).to(device) if masks else None
@@ -140,6 +140,7 @@ def _noise(
     shape: tuple[int, ...],
     requests: Sequence[Request],
     generators: list[Generator],
+    unit: int,
     after: tuple[int, ...] | None = None,
 ) -> Tensor:
     """Return each request's own noise, (B, *shape), turned towards that of its variation seed.
@@ -148,19 +149,28 @@ def _noise(
         shape: Of one picture's latents.
         requests: With the variation seeds.
         generators: One for each.
+        unit: Pixels a side that a latent covers.
         after: What a picture of the variation seed would have drawn before its noise; None: nothing.
     """
     import torch
 
+    def fresh(seed: int, size: tuple[int, ...]) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        if after is not None:
+            torch.randn(after, generator=generator)
+        return torch.randn(size, generator=generator)
+
     drawn = []
     for request, generator in zip(requests, generators, strict=True):
-        own = torch.randn(shape, generator=generator)
+        own = whole = torch.randn(shape, generator=generator)
+        inner = shape
+        if request.seed_resize is not None:
+            width, height = (max(1, side // unit) for side in request.seed_resize)
+            inner = (*shape[:-2], height, width)
+            own = fresh(request.seed, inner)
         if request.variation_strength:
-            other = torch.Generator().manual_seed(request.variation_seed)
-            if after is not None:
-                torch.randn(after, generator=other)
-            own = noises.slerp(own, torch.randn(shape, generator=other), request.variation_strength)
-        drawn.append(own)
+            own = noises.slerp(own, fresh(request.variation_seed, inner), request.variation_strength)
+        drawn.append(own if inner == shape else noises.in_the_middle(own, whole))
     return torch.stack(drawn)
 
 

@@ -46,6 +46,7 @@ SEEDS = 1 << 63
 LATER = (
     "variation_seed",
     "variation_strength",
+    "seed_resize",
     "noise_multiplier",
     "mask_blur",
     "masked_content",
@@ -57,7 +58,7 @@ LATER = (
 """Of these the provenance says only what is not as usual, so that a picture without them is the same file as before."""
 MOST_NOISE = 1.5
 """The largest noise multiplier."""
-OURS = ("variation_strength", "tiling", "hires", "controls")
+OURS = ("variation_strength", "seed_resize", "tiling", "hires", "controls")
 """What only our own drawing can do from text alone."""
 MOST_BLUR = 64
 """The largest deviation of a mask's blur, in pixels."""
@@ -83,6 +84,8 @@ class Request:
         clip_skip: The prompt's encoding ends at this layer of the text encoder, counted from the last; 1: all are used.
         variation_seed: Of other noise, towards which the seed's own is turned.
         variation_strength: How far it is turned, 0 (not at all) to 1 (the other noise).
+        seed_resize: Width and height of another size: the seed's noise at that size is in the middle of this picture's,
+            so that what it draws there is drawn here, too.
         noise_multiplier: With ``init``: the initial noise is multiplied by this; less leaves a smoother picture.
         mask_blur: With ``mask``: the deviation in pixels of the blur that softens its edge.
         masked_content: With ``mask``: what is under it at first: ``original``, ``fill`` (the colours about it),
@@ -109,6 +112,7 @@ class Request:
     clip_skip: int = 1
     variation_seed: int = 0
     variation_strength: float = 0.0
+    seed_resize: tuple[int, int] | None = None
     noise_multiplier: float = 1.0
     mask_blur: float = 0.0
     masked_content: inpaint.Content = "original"
@@ -140,6 +144,8 @@ class Request:
     def _check_noise(self) -> None:
         seed, strength, times = self.variation_seed, self.variation_strength, self.noise_multiplier
         _require(0 <= seed < SEEDS, f"variation_seed: {seed} is not a whole number from 0 to {SEEDS - 1}")
+        resize = self.seed_resize
+        _require(resize is None or min(resize) >= 1, f"seed_resize: {resize} is no width and height in pixels")
         _require(0 <= strength <= 1, f"variation_strength: {strength} is not from 0 to 1")
         _require(0 <= times <= MOST_NOISE, f"noise_multiplier: {times} is not from 0 to {MOST_NOISE}")
         _require(times == 1 or self.init is not None, "noise_multiplier: it needs a picture to start from (init)")
@@ -370,6 +376,8 @@ def _extras(request: Request) -> dict[str, object]:
     fields: dict[str, object] = {}
     if request.variation_strength:
         fields |= {"Variation seed": request.variation_seed, "Variation seed strength": request.variation_strength}
+    if request.seed_resize is not None:
+        fields["Seed resize from"] = "x".join(map(str, request.seed_resize))
     if request.init is not None or request.hires is not None:
         fields["Denoising strength"] = request.strength if request.hires is None else request.hires.strength
     if request.noise_multiplier != 1:

@@ -22,6 +22,19 @@ PARALLEL = 1e-4
 """Sine of an angle below which two directions are one."""
 
 
+def in_the_middle(small: Tensor, large: Tensor) -> Tensor:
+    """Return ``large`` (C, H, W) with the middle of ``small`` (C, h, w) in its own middle; either may be the larger."""
+    high, wide = (min(each) for each in zip(small.shape[-2:], large.shape[-2:], strict=True))
+
+    def middle(whole: Tensor) -> Tensor:
+        top, left = (whole.shape[-2] - high) // 2, (whole.shape[-1] - wide) // 2
+        return whole[..., top : top + high, left : left + wide]
+
+    result = large.clone()
+    middle(result).copy_(middle(small))
+    return result
+
+
 def normal(seeds: Sequence[int], use: str, like: Tensor, shape: Sequence[int] | None = None) -> Tensor:
     """Draw standard normal numbers for each sample, on the CPU, so that every device sees the same.
 

@@ -27,6 +27,8 @@ def check(planned: Sequence[Planned], limits: Limits) -> None:
         limit("steps", each.steps, limits.steps)
         limit("guidance_scale", each.guidance_scale, limits.guidance)
         size("", each.width or 0, each.height or 0, limits)
+        if each.seed_resize is not None:
+            size("seed_resize.", *each.seed_resize, limits)
         limit("prompt (characters)", len(each.prompt), limits.prompt)
         limit("negative_prompt (characters)", len(each.negative_prompt), limits.prompt)
         limit("adapters", len(each.adapters), limits.adapters)

@@ -78,6 +78,7 @@ class Planned(Settings):
     clip_skip: PositiveInt = 1
     variation_seed: int = Field(0, ge=0)
     variation_strength: float = 0.0
+    seed_resize: tuple[PositiveInt, PositiveInt] | None = None
     noise_multiplier: float = 1.0
     mask_blur: float = 0.0
     masked_content: inpaint.Content = "original"
@@ -118,6 +119,9 @@ class Drawn(Settings):
         "and the same seed; -1: random.",
     )
     variation_strength: float = Field(0.0, ge=0, le=1, description="How far it is turned.")
+    seed_resize: tuple[PositiveInt, PositiveInt] | None = Field(
+        None, description="Another width and height, whose noise is the middle of this picture's."
+    )
     tiling: bool = Field(default=False, description="Whether the picture repeats without a seam (bases with a UNet).")
     vae: str | None = Field(None, description="A name of GET /api/v1/vaes; null: the model's own.")
     controlnet: tuple[ControlAsked, ...] = Field((), description="ControlNets that steer the pictures.")

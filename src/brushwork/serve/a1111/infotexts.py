@@ -29,7 +29,11 @@ NAMES = {
     "Hires negative prompt": "hr_negative_prompt", "Noise multiplier": "initial_noise_multiplier",
     "Mask blur": "mask_blur",
 }  # fmt: skip
-SIZES = {"Size": ("width", "height"), "Hires resize": ("hr_resize_x", "hr_resize_y")}
+SIZES = {
+    "Size": ("width", "height"),
+    "Hires resize": ("hr_resize_x", "hr_resize_y"),
+    "Seed resize from": ("seed_resize_from_w", "seed_resize_from_h"),
+}
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 
 

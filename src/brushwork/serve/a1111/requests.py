@@ -78,6 +78,11 @@ class Generation(BaseModel):
         """How many pictures."""
         return self.batch_size * self.n_iter
 
+    def seed_resize(self) -> tuple[int, int] | None:
+        """Return the width and height whose noise is asked for, if any; A1111 takes both or nothing."""
+        sides = (self.seed_resize_from_w, self.seed_resize_from_h)
+        return sides if min(sides) > 0 else None
+
     def sampler(self) -> str:
         """Return the sampler with its schedule, as ``brushwork.samplers`` reads them.
 
@@ -103,8 +108,6 @@ class Generation(BaseModel):
         """
         wanted = {
             "restore_faces": bool(self.restore_faces),
-            "seed_resize_from_h": self.seed_resize_from_h > 0,
-            "seed_resize_from_w": self.seed_resize_from_w > 0,
             "s_churn": bool(self.s_churn),
             "s_tmin": bool(self.s_tmin),
             "s_noise": self.s_noise not in (None, 1, 1.0),

@@ -121,6 +121,7 @@ class Face:
             "sampler": asked.sampler(),
             "variation_seed": max(-1, asked.subseed),
             "variation_strength": max(0.0, asked.subseed_strength),
+            "seed_resize": asked.seed_resize(),
             "tiling": bool(asked.tiling),
             "adapters": [
                 AdapterAsked(name=each.get("path", ""), weight=each.get("multiplier", 1)) for each in asked.lora

@@ -12,6 +12,7 @@ export function more(samplers, vaes) {
     h("div", { className: "fields" },
       field("Variation seed (-1: random)", number(-1, { name: "variation_seed", min: -1 })),
       field("Variation strength", number(0, { name: "variation_strength", min: 0, max: 1, step: "any" })),
+      field("Seed of a picture sized", h("input", { name: "seed_resize", placeholder: "this size", pattern: "\\d+x\\d+", title: "Width x height, as 512x512: its noise is the middle of this picture's" })),
       field("Clip skip", number(1, { name: "clip_skip", min: 1, max: 12 })),
       field("VAE", select([["", "the model's own"], ...vaes.map((each) => each.name)], "", { name: "vae" })),
       field("Tiling", select([["", "no"], ["yes", "no seam"]], "", { name: "tiling" })),
@@ -30,6 +31,7 @@ export function settings(form, fromPicture) {
   const asked = {
     variation_seed: Number(value("variation_seed")),
     variation_strength: Number(value("variation_strength")),
+    seed_resize: value("seed_resize") ? value("seed_resize").split("x").map(Number) : null,
     clip_skip: Number(value("clip_skip")),
     tiling: value("tiling") === "yes",
     vae: value("vae") || null,
@@ -54,6 +56,7 @@ export function fill(form, fields) {
   const hires = fields["Hires upscale"] ?? "";
   put("variation_seed", fields["Variation seed"] ?? -1);
   put("variation_strength", fields["Variation seed strength"] ?? 0);
+  put("seed_resize", fields["Seed resize from"] ?? "");
   put("clip_skip", fields["Clip skip"] ?? 1);
   put("tiling", fields.Tiling === "True" ? "yes" : "");
   put("hires_scale", hires);
