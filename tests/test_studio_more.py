@@ -53,7 +53,7 @@ def test_tokens_a_second_pass_and_a_painted_mask(tmp_path: Path, warm: Warm) -> 
         assert "Hires upscale: 2" in job["pictures"][0]["infotext"]
         assert job["asked"]["variation_strength"] == 0.2
         browser.value(
-            "[...document.querySelectorAll('button')].find((each) => each.innerText === 'Start from it').click(); 1"
+            "[...document.querySelectorAll('button')].find((each) => each.textContent === 'Start from it').click(); 1"
         )
         browser.wait("!document.querySelector('.drop details').hidden")
         browser.value("document.querySelector('.drop details').open = true; 1")
