@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,6 +95,31 @@ def test_pictures_with_and_without_one_are_drawn_together(server: Server) -> Non
     beside = [picture(server, server.wait(each)) for each in together]
     for job, drawn in zip(jobs, beside, strict=True):
         assert np.abs(drawn - picture(server, server.draw(**job))).max() <= LAST_BITS
+
+
+def test_the_openai_client_asks_for_one_in_its_extra_fields(server: Server) -> None:
+    import base64
+
+    import openai
+
+    client = openai.OpenAI(base_url=f"{server.url.split('?')[0]}v1", api_key="-", max_retries=0)
+    image = upload(server, photo())
+    asked: dict[str, Any] = {"model": "edges", "weight": 0.7}
+    extra = {"seed": 3, "num_inference_steps": 3, "guidance_scale": 5, "sampler": "DDIM"}
+    plain = {"model": "tiny-sd", "prompt": "a cat", "size": "32x32"}
+    shown = server.draw(**JOB, width=32, height=32, controlnet=[{**asked, "image": image}])
+    made = client.images.generate(**plain, extra_body={**extra, "controlnet": [{**asked, "image": image}]})
+    assert np.array_equal(pixels(base64.b64decode(made.data[0].b64_json)), picture(server, shown))  # type: ignore[index,arg-type]
+    buffer = io.BytesIO()
+    photo(2).save(buffer, format="PNG")
+    changed = [
+        client.images.edit(**plain, image=("a.png", buffer.getvalue()), extra_body={**extra, **more})
+        for more in ({}, {"controlnet": json.dumps([asked])})
+    ]
+    first, second = (pixels(base64.b64decode(each.data[0].b64_json)) for each in changed)  # type: ignore[index,arg-type]
+    assert np.abs(first - second).max() > LAST_BITS
+    with pytest.raises(openai.BadRequestError, match="it needs the id of a picture"):
+        client.images.generate(**plain, extra_body={**extra, "controlnet": [asked]})
 
 
 def test_the_catalogue_names_them_and_a_picture_gives_its_fields_back(server: Server) -> None:

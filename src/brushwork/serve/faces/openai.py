@@ -21,6 +21,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeF
 
 from brushwork.errors import ConfigError, DataError
 from brushwork.serve import uploads, wire
+from brushwork.serve.controls import ControlAsked
 from brushwork.serve.faces.native import client_of
 from brushwork.serve.jobs import SEEDS, AdapterAsked, ImageToImage, TextToImage
 
@@ -83,6 +84,7 @@ class Generate(BaseModel):
     clip_skip: int = Field(1, ge=1, le=12)
     vae: str | None = None
     loras: Annotated[list[Loras], BeforeValidator(_parsed)] = []
+    controlnet: Annotated[list[ControlAsked], BeforeValidator(_parsed)] = []
     strength: float = Field(0.75, gt=0, le=1)
 
     def check(self) -> None:
@@ -190,6 +192,7 @@ def _job(engine: Engine, asked: Generate) -> dict[str, Any]:
         "sampler": asked.sampler,
         "clip_skip": asked.clip_skip,
         "vae": asked.vae,
+        "controlnet": asked.controlnet,
         "width": width,
         "height": height,
     }
