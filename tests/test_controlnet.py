@@ -136,6 +136,26 @@ def test_sdxl_is_what_diffusers_draws(tmp_path: Path, mode: Any) -> None:
     assert np.abs(ours - other).max() <= LAST_BITS
 
 
+@pytest.mark.parametrize("mode", ["prompt", "control"])
+def test_in_the_soft_modes_of_a1111_early_layers_count_less(family: Any, network: Network, mode: Any) -> None:
+    """The tiny network speaks to four skip connections and the middle: 0.825^12 to 0.825^8."""
+    import torch
+
+    texts = family.encode_text(["", "a cat"])
+    look = Look(torch.randn(2, 4, 8, 8), torch.tensor([500, 500]), texts)
+
+    def said(mode: Any) -> list[torch.Tensor]:
+        control = Control(network, noise_picture(), 0.5, mode=mode)
+        with torch.no_grad():
+            (told,) = residuals(family, [look], [Asked(0, control, torch.rand(1, 3, 32, 32).fill_(0.3))])
+        return [value for name, value in told.tensors.items() if name.startswith("residual")]
+
+    for place, (soft, plain) in enumerate(zip(said(mode), said("balanced"), strict=True)):
+        wanted = plain * 0.825 ** (12 - place)
+        assert torch.allclose(soft[1], wanted[1], atol=1e-6)
+        assert torch.allclose(soft[0], wanted[0] * (mode == "prompt"), atol=1e-6)
+
+
 def test_a_weight_of_0_is_no_controlnet(family: Any, network: Network) -> None:
     without, with_it = drawn(family, asked(3), asked(3, controls=(Control(network, noise_picture(1), weight=0),)))
     assert np.array_equal(without, with_it)

@@ -171,14 +171,17 @@ def test_webuiapi_draws_with_units_and_reads_the_lists(web: webuiapi.WebUIApi, s
     assert {"none", "invert"} <= set(web.controlnet_module_list())
     assert "controlnet" in web.get_scripts()["txt2img"]
     # The client's own alwayson_scripts is one dictionary for all its calls, and it writes the units into that.
-    unit = webuiapi.ControlNetUnit(image=photo(), model="edges", module="invert", weight=0.7)
+    unit = webuiapi.ControlNetUnit(image=photo(), model="edges", module="invert", weight=0.7, control_mode=2)
     drawn = web.txt2img(
         prompt="a cat", seed=3, cfg_scale=5, width=32, height=32, controlnet_units=[unit], alwayson_scripts={}
     )
     native = server.draw(
         **JOB, width=32, height=32,
-        controlnet=[{"model": "edges", "image": upload(server, photo()), "weight": 0.7, "module": "invert"}],
+        controlnet=[
+            {"model": "edges", "image": upload(server, photo()), "weight": 0.7, "module": "invert", "mode": "control"},
+        ],
     )  # fmt: skip
+    assert "Control Mode: ControlNet is more important" in drawn.info["infotexts"][0]
     assert np.array_equal(pixels(drawn.images[0]), picture(server, native))
     assert np.array_equal(pixels(drawn.images[1]), 255 - pixels(photo())), "the map, last"
     fields = infotext.parse(drawn.info["infotexts"][0]).fields
@@ -201,7 +204,6 @@ def test_webuiapi_draws_with_units_and_reads_the_lists(web: webuiapi.WebUIApi, s
         ({"model": "no such"}, "there is no 'no such'"),
         ({"model": "edges [00000000]"}, "its hash does not begin with 00000000"),
         ({"module": "depth_midas"}, "this server has no 'depth_midas'"),
-        ({"control_mode": 2}, "control_mode: this server cannot do it"),
         ({"control_mode": "Balancd"}, "there is no 'Balancd'"),
         ({"mask": photo()}, "mask: this server cannot do it"),
         ({"hr_option": "High res only"}, "hr_option: this server cannot do it"),

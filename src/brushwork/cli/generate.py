@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from brushwork.models import LoadedModel
 
 
-MODULES, MODES = ("none", "canny", "invert"), ("balanced", "guess")
+MODULES, MODES = ("none", "canny", "invert"), ("balanced", "guess", "prompt", "control")
 DRAWN_WITH = {"steps": "steps", "cfg": "guidance_scale", "sampler": "sampler"}
 """Options, and the fields of a request that they fill; a model may have its own idea of them."""
 STEERING = ("module", "weight", "start", "end", "mode", "union")
@@ -57,7 +57,7 @@ STEERING = ("module", "weight", "start", "end", "mode", "union")
 @click.option("--control-end", type=click.FloatRange(0, 1), default=1.0, help="Up to which part of the steps.")
 @click.option(
     "--control-mode", type=click.Choice(MODES), default="balanced", show_default=True,
-    help="guess: only the prediction with the prompt is steered.",
+    help="guess, control: only the prediction with the prompt is steered; prompt, control: softly.",
 )  # fmt: skip
 @click.option(
     "--control-union", type=click.IntRange(0), metavar="N",

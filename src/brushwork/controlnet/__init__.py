@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     import PIL.Image
     from torch import nn
 
-Mode = Literal["balanced", "guess"]
-MODES: tuple[Mode, ...] = ("balanced", "guess")
-"""``guess``: only the prediction with the prompt is steered, its early layers less (diffusers' ``guess_mode``)."""
+Mode = Literal["balanced", "guess", "prompt", "control"]
+MODES: tuple[Mode, ...] = ("balanced", "guess", "prompt", "control")
+"""``guess``: only the prediction with the prompt is steered, its early layers less (diffusers' ``guess_mode``).
+``prompt`` and ``control``: the prompt, or the ControlNet, is more important, as A1111's extension has it: in both the
+layer i of a UNet counts 0.825 ^ (12 - i), and with ``control`` only the prediction with the prompt is steered."""
 CLASSES = (
     "ControlNetModel",
     "ControlNetUnionModel",
@@ -38,7 +40,12 @@ CLASSES = (
 """diffusers' classes of ControlNets that a family takes."""
 MOST_WEIGHT = 2.0
 _RESIZE_WORDS = dict(zip(RESIZE_MODES, ("Just Resize", "Crop and Resize", "Resize and Fill"), strict=True))
-_CONTROL_WORDS = {"balanced": "Balanced", "guess": "Guess"}
+_CONTROL_WORDS = {
+    "balanced": "Balanced",
+    "guess": "Guess",
+    "prompt": "My prompt is more important",
+    "control": "ControlNet is more important",
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ class Control:
         weight: What the network says is multiplied by this, 0 (as if it were not there) to 2.
         start: From which part of the steps on it steers, from 0; as diffusers' ``control_guidance_start``.
         end: Up to which part, to 1.
-        mode: ``balanced`` or ``guess``.
+        mode: One of ``MODES``; a base with a transformer has ``balanced``.
         resize_mode: For an image of other proportions: ``crop`` (cut at the longer side), ``stretch``, or ``fill``
             (margins in the median colour of its border).
         module: How the map is made of the image.
@@ -110,7 +117,12 @@ class Control:
     @property
     def only_prompted(self) -> bool:
         """Whether only the prediction with the prompt is steered; so too where the network pools what it sees."""
-        return self.mode == "guess" or bool(self.network.config.get("global_pool_conditions"))
+        return self.mode in ("guess", "control") or self.pools
+
+    @property
+    def pools(self) -> bool:
+        """Whether the network pools what it sees."""
+        return bool(self.network.config.get("global_pool_conditions"))
 
     def described(self, image_hash: str) -> dict[str, Any]:
         """Return what it is, for the provenance of a picture."""

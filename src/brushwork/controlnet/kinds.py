@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from brushwork.controlnet import Control, Network
+    from brushwork.controlnet import Control, Mode, Network
     from brushwork.values import Conditioning, Family
 
 RGB = 3
@@ -65,7 +65,7 @@ class Kind:
         build: Makes the network of a single file by the shapes of its tensors, still empty.
         fit: Refuses a network that does not fit besides.
         union: Another class, of networks for several sorts of maps.
-        guesses: Whether the mode ``guess`` is known.
+        modes: Which modes are known.
         shares: Whether what is said of the prompt counts for the prediction without it too, as in diffusers' pipeline.
     """
 
@@ -76,7 +76,7 @@ class Kind:
     build: Callable[[dict[str, Tensor], Any, str], Empty]
     fit: Callable[[Network, Family], None] = lambda _network, _family: None
     union: str | None = None
-    guesses: bool = False
+    modes: tuple[Mode, ...] = ("balanced",)
     shares: bool = False
 
     @property

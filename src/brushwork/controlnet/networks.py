@@ -96,8 +96,10 @@ def check_control(control: Control, family: Family) -> None:
         ConfigError: With what cannot be, and what to do.
     """
     check(control.network, family)
-    if control.mode == "guess" and not kind_of(family).guesses:
-        message = f"controlnet: the mode guess is for bases with a UNet; this one ({family.name}) has 'balanced'"
+    if control.mode not in kind_of(family).modes:
+        message = (
+            f"controlnet: the mode {control.mode} is for bases with a UNet; this one ({family.name}) has 'balanced'"
+        )
         raise ConfigError(message)
     modes = sorts(control.network)
     if modes is None and control.union is not None:

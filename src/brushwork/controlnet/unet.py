@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from brushwork.controlnet import MODES
 from brushwork.controlnet.kinds import RGB, Empty, Glance, Kind
 from brushwork.controlnet.layers import every, in_order
 from brushwork.errors import ConfigError, ModelError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 EMBEDDING, HINT = "controlnet_cond_embedding", "input_hint_block"
 """The layers that see the map, as diffusers and the paper's code call them."""
 PREFIX = "control_model."
+SOFTER, DEEPEST = 0.825, 12
+"""In the soft modes each layer counts so much of the next, up to the thirteenth (sd-webui-controlnet)."""
 
 
 def see(family: Any, network: Any, pixels: Tensor) -> Tensor:  # noqa: ARG001  (as the others)
@@ -50,11 +53,14 @@ def ask(family: Any, network: Any, glance: Glance) -> dict[str, Tensor]:
         glance.timesteps,
         encoder_hidden_states=glance.texts.tensors["states"],
         **seen,
-        guess_mode=control.only_prompted,
+        guess_mode=control.mode == "guess" or control.pools,
         added_cond_kwargs=None if beside is None else beside(glance.latents, glance.texts),
         return_dict=False,
     )
-    return in_order((*down, middle))
+    samples = (*down, middle)
+    if control.mode in ("prompt", "control"):
+        samples = tuple(sample * SOFTER ** (DEEPEST - place) for place, sample in enumerate(samples))
+    return in_order(samples)
 
 
 def _one_hot(glance: Glance, sorts: int) -> Tensor:
@@ -154,5 +160,5 @@ KIND = Kind(
     build,
     fit,
     union="ControlNetUnionModel",
-    guesses=True,
+    modes=MODES,
 )

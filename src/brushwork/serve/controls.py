@@ -46,7 +46,7 @@ class ControlAsked(Settings):
     weight: float = Field(1.0, ge=0, le=controlnet.MOST_WEIGHT, description="0: as if it were not there.")
     guidance_start: float = Field(0.0, ge=0, le=1, description="From which part of the steps on it steers.")
     guidance_end: float = Field(1.0, ge=0, le=1, description="Up to which part.")
-    mode: controlnet.Mode = Field("balanced", description="guess: only the prediction with the prompt is steered.")
+    mode: controlnet.Mode = Field("balanced", description="See docs/serve.md, ControlNet.")
     resize_mode: maps.ResizeMode = Field("crop", description="For an image of other proportions than the picture.")
     union: int | None = Field(
         None, ge=0, description="Of a ControlNet for several sorts of maps: which one, as its maker numbers them."

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from brushwork.controlnet import MODES, maps
+from brushwork.controlnet import Mode, maps
 from brushwork.errors import ConfigError, UserError, nearest
 from brushwork.serve import uploads, wire
 from brushwork.serve.controls import ControlAsked
@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 SCRIPT = "controlnet"
 VERSION = 2
 """Of the extension's API: units in ``alwayson_scripts``."""
-CONTROL_MODES = ("balanced", "my prompt is more important", "controlnet is more important")
+CONTROL_MODES: dict[str, Mode] = {
+    "balanced": "balanced",
+    "my prompt is more important": "prompt",
+    "controlnet is more important": "control",
+}
 RESIZE_MODES = ("just resize", "crop and resize", "resize and fill")
 OLD_RESIZE_MODES = {"inner fit (scale to fit)": 2, "scale to fit (inner fit)": 2, "outer fit (shrink to fit)": 1}
 """Earlier spellings, which clients still send."""
@@ -80,23 +84,20 @@ class Unit(BaseModel):
             weight=self.weight,
             guidance_start=self.guidance_start,
             guidance_end=self.guidance_end if self.guidance is None else self.guidance,
-            mode=MODES[0],
+            mode=CONTROL_MODES[_worded(self.control_mode, tuple(CONTROL_MODES))],
             resize_mode=self._resize_mode(),
         ), image
 
     def _check(self) -> None:
-        mode = _worded(self.control_mode, CONTROL_MODES)
         picture = self.image if isinstance(self.image, dict) else {}
         wanted = {
-            "control_mode": mode != CONTROL_MODES[0],
             "mask": bool(self.mask or self.mask_image or picture.get("mask")),
             "hr_option": str(self.hr_option).lower() not in ("both", "0"),
             **{name: bool(self.__pydantic_extra__ and self.__pydantic_extra__.get(name)) for name in _MEANT},
         }
         for name, is_wanted in wanted.items():
             if is_wanted:
-                hint = f" ({CONTROL_MODES[0]!r} is all there is)" if name == "control_mode" else ""
-                message = f"controlnet.{name}: this server cannot do it; leave it out{hint}"
+                message = f"controlnet.{name}: this server cannot do it; leave it out"
                 raise ConfigError(message)
 
     def _picture(self, engine: Engine, given: PIL.Image.Image | None) -> PIL.Image.Image:
