@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from brushwork import hub
 from brushwork.errors import ModelError, UserError, listing
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def model_type(place: str, name: str, key: str) -> str:
     if is_path(place) and not (expanded / "config.json").is_file():
         message = f"{key}: {name!r} is not a model folder (no config.json in {str(expanded)!r})."
         raise ModelError(message)
-    with explained(name, key):
+    with explained(name, key, place):
         kind: str = AutoConfig.from_pretrained(str(expanded) if is_path(place) else place).model_type
     return kind
 
@@ -72,7 +73,7 @@ def load_parts(
     from transformers import AutoTokenizer
 
     where = str(Path(place).expanduser()) if is_path(place) else place
-    with explained(name, key):
+    with explained(name, key, place):
         model, lacking = pretrained(kind, where, **settings)
         prepare = processor(where)
         words = AutoTokenizer.from_pretrained(where) if tokenizer else None
@@ -83,20 +84,24 @@ def load_parts(
 
 
 @contextmanager
-def explained(name: str, key: str) -> Iterator[None]:
+def explained(name: str, key: str, place: str) -> Iterator[None]:
     """Within this context, what transformers says of a model that cannot be read becomes an error of two lines.
+
+    What is at no path is looked for in the hub; see ``brushwork.hub.access``.
 
     Raises:
         ModelError: It cannot be read.
     """
     from safetensors import SafetensorError
 
+    lacking: str | None = None
     try:
-        yield
+        with nullcontext() if is_path(place) else hub.access() as lacking:
+            yield
     except (OSError, ValueError, SafetensorError) as error:
         if isinstance(error, UserError):
             raise
-        reason = str(error).strip().splitlines()[0]
+        reason = lacking or str(error).strip().splitlines()[0]
         message = (
             f"{key}: {name!r} cannot be loaded: {reason}\n"
             f"Name a folder with the model, or mini-clip (mini-captioner for captions), which needs no network."

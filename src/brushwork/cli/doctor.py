@@ -6,23 +6,19 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import threading
-import urllib.error
-import urllib.request
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from brushwork import __version__
+from brushwork import __version__, hub
 from brushwork.cli import json_option, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "accelerate", "datasets", "huggingface-hub", "safetensors")
-HUB_SECONDS = 4.0
 GIB = 2**30
 LOW_DISK, LOW_MEMORY = 10 * GIB, 4 * GIB
 MARKS = {"ok": "ok  ", "note": "note", "problem": "FAIL"}
@@ -94,35 +90,17 @@ def _memory() -> Iterator[Finding]:
 
 
 def _hub() -> Finding:
-    """Ask the hub for an answer, in a thread of its own because looking up a name can take longer than any timeout."""
+    """Ask the hub for an answer."""
     from huggingface_hub import constants, get_token
 
     if constants.HF_HUB_OFFLINE:
         return Finding("hub", "note", "offline mode (HF_HUB_OFFLINE is set)", "Unset it to fetch models and data sets.")
-    answers: list[str] = []
-    thread = threading.Thread(target=_ask, args=(constants.ENDPOINT, answers), daemon=True)
-    thread.start()
-    thread.join(HUB_SECONDS)
-    answer = answers[0] if answers else f"no answer within {HUB_SECONDS:g} s"
-    if answer:
-        advice = (
-            "Only mini, local folders and what is in the hub's cache can be used. Set HF_HUB_OFFLINE=1 to skip asking."
-        )
-        return Finding("hub", "note", f"{constants.ENDPOINT} cannot be reached: {answer}", advice)
+    reason = hub.unreachable()
+    if reason is not None:
+        advice = "Only mini, local folders and what is in the hub's cache can be used."
+        return Finding("hub", "note", reason, advice)
     token = "a token is set" if get_token() else "no token: gated models need HF_TOKEN"
     return Finding("hub", "ok", f"{constants.ENDPOINT} answers; {token}")
-
-
-def _ask(address: str, answers: list[str]) -> None:
-    """Put the reason why an address does not answer into ``answers``, or an empty text when it does."""
-    request = urllib.request.Request(address, method="HEAD")  # noqa: S310  (the hub's own https address)
-    try:
-        with urllib.request.urlopen(request, timeout=HUB_SECONDS):  # noqa: S310  (as above)
-            answers.append("")
-    except urllib.error.HTTPError:
-        answers.append("")  # it answered, whatever it said
-    except OSError as error:
-        answers.append(str(getattr(error, "reason", error)))
 
 
 def _assets() -> Iterator[Finding]:

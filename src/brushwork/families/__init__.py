@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brushwork import registry
+from brushwork import hub, registry
 from brushwork.errors import ModelError, listing, nearest
 
 if TYPE_CHECKING:
@@ -138,10 +138,12 @@ def _fetch(base: str, revision: str | None) -> Path:
         "v1-*.safetensors",
         "v2-*.safetensors",
     ]
+    lacking: str | None = None
     try:
-        return Path(snapshot_download(base, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted))
+        with hub.access() as lacking:
+            return Path(snapshot_download(base, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted))
     except (LocalEntryNotFoundError, ConnectionError, OSError, HfHubHTTPError, HFValidationError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = lacking or str(error).strip().splitlines()[0]
         message = (
             f"base: {base!r} is neither a folder here nor in the hub's cache, and fetching it failed: {reason}\n"
             "Check the spelling and the network, set HF_TOKEN for a gated model, or use base=mini, which needs none."
