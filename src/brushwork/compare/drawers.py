@@ -47,7 +47,7 @@ class Drawer:
             return None
         sides = (side or family.resolution for side in (request.height, request.width))
         latents = "x".join(str(side // family.pixels_per_latent) for side in sides)
-        return f"{getattr(family.denoiser.config, 'in_channels', '?')}x{latents}"
+        return f"{family.latent_channels}x{latents}"
 
     @property
     def sampling(self) -> Sampling | None:
