@@ -32,7 +32,7 @@ FIRST = "model.diffusion_model.input_blocks.0.0.weight"
 NINE = 9
 UNTRAINED = (
     "its UNet sees a mask and the masked picture beside the noise, and no training here draws masks.\n"
-    "Train on the plain base that it was made from, and draw with this one: BASE+RUN"
+    "Train on the plain base that it was made from; what comes of it can be drawn with here too (BASE+RUN)"
 )
 
 

@@ -219,13 +219,15 @@ def _widened(update: Layer, layer: str, here: tuple[int, ...]) -> Layer:
     """
     from torch.nn.functional import pad
 
-    there = update.shape
-    if layer != FIRST or len(there) != len(here) or there[1] >= here[1] or (there[0], *there[2:]) != (here[0], *here[2:]):
+    there, kernel = update.shape, math.prod(here[2:])
+    inputs = math.prod(there[1:]) // kernel
+    plain = (here[0], inputs, *here[2:])
+    if layer != FIRST or inputs >= here[1] or not update.fits(plain):
         return update
-    edges = (*[0, 0] * (len(here) - 2), 0, here[1] - there[1])
+    edges = (*[0, 0] * (len(here) - 2), 0, here[1] - inputs)
     if update.kind == "lora":
         return dataclasses.replace(update, tensors={**update.tensors, "down": pad(update.tensors["down"], edges)})
-    return Layer("diff", {"diff": pad(update.delta(there), edges)})
+    return Layer("diff", {"diff": pad(update.delta(plain), edges)})
 
 
 def _check_shape(layer: str, update: Layer, here: tuple[int, ...], name: str) -> None:
