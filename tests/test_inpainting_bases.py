@@ -124,7 +124,9 @@ def test_an_update_of_the_first_convolution_reaches_the_four_noisy_channels(
         return torch.randn(shape, generator=normal)
 
     if kind == "loha":
-        sides = {f"hada_w{number}_{side}": shape for number in (1, 2) for side, shape in (("a", (8, 2)), ("b", (2, 36)))}
+        sides = {
+            f"hada_w{number}_{side}": shape for number in (1, 2) for side, shape in (("a", (8, 2)), ("b", (2, 36)))
+        }
         tensors = {f"lora_unet_conv_in.{role}": drawn(*shape) for role, shape in sides.items()}
         halves = [
             tensors[f"lora_unet_conv_in.hada_w{number}_a"] @ tensors[f"lora_unet_conv_in.hada_w{number}_b"]
@@ -157,7 +159,7 @@ def test_an_update_of_the_first_convolution_reaches_the_four_noisy_channels(
 def test_an_update_of_other_channels_is_refused(nine: Path, tmp_path: Path) -> None:
     tensors = {"lora_unet_conv_in.lora_up.weight": torch.ones(8, 2, 1, 1)}
     save_file(tensors | {"lora_unet_conv_in.lora_down.weight": torch.ones(2, 4, 5, 5)}, tmp_path / "x.safetensors")
-    with pytest.raises(ModelError, match="unet.conv_in is 8x4x5x5 in it and 8x9x3x3 in this base"):
+    with pytest.raises(ModelError, match=r"unet\.conv_in is 8x4x5x5 in it and 8x9x3x3 in this base"):
         adapters.attach(families.load(str(nine)), tmp_path / "x.safetensors", "x", 1.0)
 
 

@@ -213,7 +213,8 @@ def test_a_controlnet_sees_the_noise_alone_as_in_diffusers(nine: Any) -> None:
 def test_the_picture_says_its_weight_where_it_matters(nine: Any, tiny_sd: Path) -> None:
     pictures = list(
         generate.draw(
-            nine("sd"), [asked(), asked(init=scene(), mask=hole(), mask_strength=0.25), asked(init=scene(), mask=hole())]
+            nine("sd"),
+            [asked(), asked(init=scene(), mask=hole(), mask_strength=0.25), asked(init=scene(), mask=hole())],
         )
     )
     said = [infotext.parse(each.infotext).fields.get("Conditional mask weight") for each in pictures]
@@ -224,19 +225,16 @@ def test_the_picture_says_its_weight_where_it_matters(nine: Any, tiny_sd: Path) 
     assert "sees_masks" not in plain.provenance
 
 
-def test_what_no_base_could_follow_is_refused(nine: Any, tiny_sd: Path, tmp_path: Path) -> None:
+def test_what_no_base_could_follow_is_refused(nine: Any, tiny_sd: Path) -> None:
     plain, start = families.load(str(tiny_sd)), {"init": scene(), "mask": hole()}
-    with pytest.raises(ConfigError, match="mask_strength: 1.5 is not from 0 to 1"):
+    with pytest.raises(ConfigError, match=r"mask_strength: 1\.5 is not from 0 to 1"):
         asked(mask_strength=1.5, **start)
-    with pytest.raises(ConfigError, match=r"mask_strength: 0.5 is for inpainting bases.*this one \(sd\)"):
+    with pytest.raises(ConfigError, match=r"mask_strength: 0\.5 is for inpainting bases.*this one \(sd\)"):
         drawn(plain, asked(mask_strength=0.5, **start))
     with pytest.raises(ConfigError, match="mask_strength: it needs a picture"):
         drawn(nine("sd"), asked(mask_strength=0.5))
     with pytest.raises(ModelError, match="wants a mask here"):
         nine("sd").predict(torch.zeros(1, 4, 8, 8), torch.tensor([5]), nine("sd").encode_text(["a"]))
-    eight = families.load(str(make_tiny_sd(tmp_path / "eight", in_channels=8)))
-    with pytest.raises(ModelError, match="takes 8 channels but a picture has 4"):
-        drawn(eight, asked())
 
 
 def test_asked_without_pictures_all_is_masked(nine: Any, tiny_sd: Path) -> None:

@@ -3,9 +3,9 @@
     seen = channels(pixels, mask, strength=1.0, encode=encode, size=(64, 64))      # (1, 5, 64, 64)
     unet(widened(unet, latents, conditioning.told(masked=seen)), ...)              # of nine channels
 
-Rombach et al. 2022 (arXiv:2112.10752, section 4.5) concatenate four noisy channels, the mask (1: to be drawn) and four of
-the picture, in which what is to be drawn is mid-grey. Without a picture all of it is masked, as A1111 draws text with
-such a base. These channels travel as a tensor of the ``Conditioning``, a row for each latent.
+Rombach et al. 2022 (arXiv:2112.10752, section 4.5): the mask (1: to be drawn) and the latents of the picture, in which
+what is to be drawn is mid-grey, are concatenated to the noisy ones. Without a picture all of it is masked, as A1111
+draws text with such a base. They travel as a tensor of the ``Conditioning``, a row for each latent.
 """
 
 from __future__ import annotations

@@ -127,7 +127,8 @@ class StableDiffusion:
         self.pixels_per_latent = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.size_multiple = self.pixels_per_latent
         self.latent_channels = int(self.vae.config.latent_channels)
-        self.inference_only = mask_channels.UNTRAINED if mask_channels.sees_masks(self) else None
+        wide = mask_channels.is_wide(self.unet, self.latent_channels)
+        self.inference_only = mask_channels.UNTRAINED if wide else None
         self.resolution = int(self.unet.config.sample_size) * self.pixels_per_latent
         self.fingerprint = fingerprint(self.unet, self.vae, self.text_encoder)
         self.vae_fingerprint = fingerprint(self.vae)
@@ -214,7 +215,7 @@ class StableDiffusion:
         import diffusers
         from diffusers import DDIMScheduler
 
-        pipeline = getattr(diffusers, PIPELINES[mask_channels.sees_masks(self)])(
+        pipeline = getattr(diffusers, PIPELINES[self.inference_only is not None])(
             vae=self.vae,
             text_encoder=self.text_encoder,
             tokenizer=self.tokenizer,

@@ -131,8 +131,8 @@ class Drawn(Settings):
         1.0,
         ge=0,
         le=1,
-        description="Models for inpainting: how wholly the picture under the mask is hidden from them; also without a mask "
-        "and in a second pass.",
+        description="Models for inpainting: how wholly what is under the mask is hidden from them; without a mask it "
+        "is all of the picture, so too in a second pass.",
     )
 
     def one(self, seed: int, **changes: Any) -> Planned:
