@@ -18,6 +18,7 @@ from tiny_parts import make_lora
 
 from brushwork import adapters, api, config, families, generate, infotext, models
 from brushwork.cli import run
+from brushwork.compare.drawers import Drawer
 from brushwork.controlnet import networks
 from brushwork.errors import ConfigError, ModelError
 from brushwork.evaluate.predicted import _Levels, _predict
@@ -211,3 +212,10 @@ def test_the_catalogue_knows_them(nine: Path, tiny_sd: Path, tmp_path: Path) -> 
     assert {each.name: each.inpainting for each in there} == {"mini": False, "nine": True, "file": True}
     plain = Catalogue(ServeConfig(models=(tiny_sd,), runs=tmp_path / "runs")).all("model")
     assert [each.inpainting for each in plain] == [False, False]
+
+
+def test_it_starts_from_the_noise_of_the_plain_base(nine: Path, tiny_sd: Path) -> None:
+    """So a comparison pairs the two by seed."""
+    request = generate.Request("a", width=32, height=32)
+    noises = {Drawer(models.open_model(str(each), device="cpu")).noise(request) for each in (nine, tiny_sd)}
+    assert noises == {"4x8x8"}
