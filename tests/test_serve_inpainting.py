@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import webuiapi
+from browser import Browser, needs_browser
 from PIL import Image
 from pretending import pretending
 from served import serving
@@ -119,3 +120,37 @@ def test_an_infotexts_weight_becomes_the_requests(tmp_path: Path, root: Path) ->
         assert json.loads(json.dumps(row.pictures[0].planned))["model"] == "nine"
         refused = server.ask("POST", "/sdapi/v1/txt2img", json={"infotext": text.format("nan")})
         assert (refused.status_code, "is not a number from 0 to 1" in refused.text) == (422, True)
+
+
+HIDDEN = "document.querySelector('[name=mask_strength]').closest('label').hidden"
+FILL = """
+for (const [name, value] of Object.entries(%s)) {
+  const control = document.querySelector(`form [name=${name}]`);
+  control.value = value;
+  control.dispatchEvent(new Event("input", { bubbles: true }));
+}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.thorough
+@needs_browser
+def test_the_page_has_the_strength_for_models_that_see_masks(server: Server, tmp_path: Path) -> None:
+    with Browser(width=1300) as browser:
+        browser.patience = 100.0
+        browser.open(f"{server.url}#generate")
+        browser.wait("!!document.querySelector('form [name=mask_strength]')")
+        assert browser.value(HIDDEN)
+        size = "width: 32, height: 32, hires_scale: 2"
+        asked = f'{{model: "nine", prompt: "a dog", steps: 2, n: 1, mask_strength: 0.25, {size}}}'
+        browser.value(FILL % asked + "1")
+        assert not browser.value(HIDDEN)
+        browser.value("document.querySelector('form details').open = true; 1")
+        browser.screenshot(tmp_path / "strength.png", width=1300)
+        browser.value("document.querySelector('form').requestSubmit(); 1")
+        browser.wait("document.querySelectorAll('.pictures figure > a img').length === 1")
+        with server.client() as client:
+            job = client.get("/api/v1/jobs").json()[0]
+        assert "Conditional mask weight: 0.25" in job["pictures"][0]["infotext"]
+        browser.value(FILL % '{model: "mini"}' + "1")
+        assert browser.value(HIDDEN)
