@@ -90,7 +90,9 @@ def start(
     views = [] if clean is not None or first.init is None else [inpaint.look(each) for each in requests]
     if first.init is None and clean is None:
         sigma = getattr(scheduler, "init_noise_sigma", 1.0)
-        noise = _noise((family.latent_channels, *latent_size(family, first)), requests, generators, family.pixels_per_latent)
+        noise = _noise(
+            (family.latent_channels, *latent_size(family, first)), requests, generators, family.pixels_per_latent
+        )
         begun = Start(noise.to(next(family.denoiser.parameters()).device) * sigma)
     else:
         begun = _on_pictures(family, scheduler, requests, generators, timestep, views, clean)

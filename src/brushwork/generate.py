@@ -45,18 +45,9 @@ if TYPE_CHECKING:
 
 SEEDS = 1 << 63
 LATER = (
-    "variation_seed",
-    "variation_strength",
-    "seed_resize",
-    "noise_multiplier",
-    "mask_blur",
-    "masked_content",
-    "only_masked_padding",
-    "mask_strength",
-    "tiling",
-    "hires",
-    "controls",
-)
+    "variation_seed", "variation_strength", "seed_resize", "noise_multiplier", "mask_blur", "masked_content",
+    "only_masked_padding", "mask_strength", "tiling", "hires", "controls",
+)  # fmt: skip
 """Of these the provenance says only what is not as usual, so that a picture without them is the same file as before."""
 MOST_NOISE = 1.5
 """The largest noise multiplier."""
