@@ -11,6 +11,7 @@ import tiny_families
 import torch
 from original import write_single_file
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny import make_tiny_sd
 from tiny_controls import make_control
@@ -173,6 +174,8 @@ def test_it_is_exported_with_its_channels(nine: Path, tiny_sd: Path, tmp_path: P
     first = load_file(tmp_path / "whole.safetensors")["model.diffusion_model.input_blocks.0.0.weight"]
     assert torch.equal(first, state(merged.denoiser)["conv_in.weight"])
     assert first.shape[1] == 9
+    with safe_open(tmp_path / "whole.safetensors", framework="pt") as file:
+        assert file.metadata()["modelspec.architecture"] == "stable-diffusion-v1/inpaint"
 
 
 def test_controlnets_of_the_plain_base_fit(nine: Path, tiny_sd: Path, tmp_path: Path) -> None:
