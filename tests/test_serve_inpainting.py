@@ -135,8 +135,9 @@ for (const [name, value] of Object.entries(%s)) {
 @pytest.mark.slow
 @pytest.mark.thorough
 @needs_browser
-def test_the_page_has_the_strength_for_models_that_see_masks(server: Server, tmp_path: Path) -> None:
-    with Browser(width=1300) as browser:
+def test_the_page_has_the_strength_for_models_that_see_masks(root: Path, tmp_path: Path, warm: Warm) -> None:
+    models = str(root / "models")
+    with serving(tmp_path, "--models", models, warm=warm) as server, Browser(width=1300) as browser:
         browser.patience = 100.0
         browser.open(f"{server.url}#generate")
         browser.wait("!!document.querySelector('form [name=mask_strength]')")
