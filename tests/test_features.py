@@ -119,7 +119,7 @@ def test_the_noise_multiplier_scales_the_noise_and_not_the_picture(family: Famil
     none, half, full = (first_latents(family, ask(init=scene(), noise_multiplier=times)) for times in (0, 0.5, 1))
     assert torch.allclose(half, (none + full) / 2, atol=1e-6)
     drawing = Drawing(family, generate.fitted(family, ask(init=scene(), noise_multiplier=0)))
-    clean = canvas._encode(family, scene(), torch.Generator().manual_seed(3))
+    clean = canvas._encode(family, canvas._pixels(scene()), torch.Generator().manual_seed(3))
     root = family.alphas_cumprod[int(drawing.now.timesteps[0])].sqrt().float()
     assert torch.allclose(none, clean * root, atol=1e-5)
 

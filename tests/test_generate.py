@@ -286,8 +286,8 @@ def test_a_picture_of_another_size_is_filled_in_without_distortion(family: Any) 
 
 
 def test_a_base_whose_denoiser_wants_more_than_noise_and_text_is_refused(tmp_path: Path) -> None:
-    family = families.load(str(make_tiny_sd(tmp_path / "nine", in_channels=9)))
-    with pytest.raises(ModelError, match="takes 9 channels but a picture has 4"):
+    family = families.load(str(make_tiny_sd(tmp_path / "eight", in_channels=8)))
+    with pytest.raises(ModelError, match="takes 8 channels but a picture has 4"):
         list(generate.draw(family, requests(1)))
 
 

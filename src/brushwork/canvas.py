@@ -3,14 +3,19 @@
 started = start(family, scheduler, requests, generators, timesteps[:1])
 started.latents                                 # (B, C, H, W) at the first timestep
 started.paste(to_images(pixels))                # outside of the mask every pixel is that of the picture
+
+A base for inpainting is told the mask and the masked picture at every step (``brushwork.mask_channels``). Its latents
+are its own everywhere, nothing is put back on the way, and at strength 1 it starts from noise alone: as diffusers'
+inpainting pipelines draw, from the same random numbers in the same order.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from brushwork import inpaint
+from brushwork import inpaint, mask_channels
 from brushwork import noise as noises
 
 if TYPE_CHECKING:
@@ -20,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from brushwork.generate import Request
-    from brushwork.values import Family
+    from brushwork.values import Conditioning, Family
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,12 @@ class Start:
     latents: Tensor
     kept: Kept | None = None
     views: Sequence[inpaint.View] = ()
+    seen: Tensor | None = None
+    """What a base for inpainting sees beside the noise, (B, 1 + C, H, W)."""
+
+    def told(self, texts: Conditioning) -> Conditioning:
+        """Return what is told of texts, those without the prompts first, with what is seen of the pictures."""
+        return mask_channels.told(texts, self.seen)
 
     def keep(self, latents: Tensor, scheduler: Any, following: Tensor) -> Tensor:
         """Put what the mask keeps back, noised to the following timestep (none: the end)."""
@@ -75,29 +86,87 @@ def start(
         timestep: The first one, (1,).
         clean: Scaled latents (B, C, H, W) to start from, instead of the requests' pictures.
     """
+    first = requests[0]
+    views = [] if clean is not None or first.init is None else [inpaint.look(each) for each in requests]
+    if first.init is None and clean is None:
+        sigma = getattr(scheduler, "init_noise_sigma", 1.0)
+        noise = _noise(
+            (family.latent_channels, *latent_size(family, first)), requests, generators, family.pixels_per_latent
+        )
+        begun = Start(noise.to(next(family.denoiser.parameters()).device) * sigma)
+    else:
+        begun = _on_pictures(family, scheduler, requests, generators, timestep, views, clean)
+    if not mask_channels.sees_masks(family):
+        return begun
+    return replace(begun, kept=None, seen=_seen(family, requests, generators, views, clean))
+
+
+def _on_pictures(
+    family: Family,
+    scheduler: Any,
+    requests: Sequence[Request],
+    generators: list[Generator],
+    timestep: Tensor,
+    views: Sequence[inpaint.View],
+    clean: Tensor | None,
+) -> Start:
+    """Lay noise on the pictures of views, or on clean latents; see ``start``."""
     import torch
 
     first = requests[0]
     device = next(family.denoiser.parameters()).device
     shape = (family.latent_channels, *latent_size(family, first))
-    sigma = getattr(scheduler, "init_noise_sigma", 1.0)
-    if first.init is None and clean is None:
-        return Start(_noise(shape, requests, generators, family.pixels_per_latent).to(device) * sigma)
-    views = [] if clean is not None else [inpaint.look(each) for each in requests]
-    if clean is None:
+    entirely = first.strength == 1
+    encoded = clean is None and not (entirely and mask_channels.sees_masks(family))
+    if encoded:
         # The posterior is sampled before the noise is drawn, as diffusers does.
         pairs = zip(views, generators, strict=True)
-        clean = torch.cat([_encode(family, view.picture, generator) for view, generator in pairs])
-    plain = _noise(shape, requests, generators, family.pixels_per_latent, after=shape if views else None).to(device)
+        clean = torch.cat([_encode(family, _pixels(view.picture), generator) for view, generator in pairs])
+    after = shape if encoded else None
+    plain = _noise(shape, requests, generators, family.pixels_per_latent, after=after).to(device)
     noise = plain * torch.tensor([each.noise_multiplier for each in requests], device=device).view(-1, 1, 1, 1)
     masks = [view.mask for view in views if view.mask is not None]
     drawn = _to_latents(masks, shape).to(device) if masks else None
-    if drawn is not None:
+    if drawn is not None and clean is not None:
         under = [each.masked_content for each in requests]
         clean = torch.stack([_under(*row) for row in zip(under, clean, plain, drawn, strict=True)])
-    entirely = first.strength == 1
-    latents = noise * sigma if entirely else _noised(scheduler, clean, noise, timestep)
-    return Start(latents) if drawn is None else Start(latents, Kept(clean, noise, drawn), views)
+    if entirely or clean is None:
+        latents = noise * getattr(scheduler, "init_noise_sigma", 1.0)
+    else:
+        latents = _noised(scheduler, clean, noise, timestep)
+    if drawn is None:
+        return Start(latents)
+    return Start(latents, None if clean is None else Kept(clean, noise, drawn), views)
+
+
+def _seen(
+    family: Family,
+    requests: Sequence[Request],
+    generators: list[Generator],
+    views: Sequence[inpaint.View],
+    clean: Tensor | None,
+) -> Tensor:
+    """Return what a base for inpainting sees of each picture: of a view, of clean latents, or that there is none."""
+    import torch
+
+    weight = next(family.denoiser.parameters())
+    width, height = size(requests[0])
+    rows = []
+    for place, (request, generator) in enumerate(zip(requests, generators, strict=True)):
+        mask, pixels = None, torch.zeros(1, 3, height, width)
+        if views:
+            pixels = _pixels(views[place].picture)
+            hole = views[place].mask
+            mask = None if hole is None else _levels(hole)
+        elif clean is not None and request.mask_strength != 1:
+            part = clean[place : place + 1].to(next(family.vae.parameters()))
+            pixels = family.decode_latents(part).float()
+        seen = mask_channels.channels(
+            pixels, mask, request.mask_strength, functools.partial(_encode, family, generator=generator),
+            latent_size(family, request),
+        )  # fmt: skip
+        rows.append(seen)
+    return torch.cat(rows).to(weight.device, weight.dtype)
 
 
 def _under(content: inpaint.Content, clean: Tensor, noise: Tensor, drawn: Tensor) -> Tensor:
@@ -174,23 +243,35 @@ def _noise(
     return torch.stack(drawn)
 
 
-def _encode(family: Family, picture: PIL.Image.Image, generator: Generator) -> Tensor:
-    """Return scaled latents drawn from the posterior, (1, C, H, W) in float32."""
-    import numpy as np
+def _encode(family: Family, pixels: Tensor, generator: Generator) -> Tensor:
+    """Return scaled latents drawn from the posterior of pixels (1, 3, H, W) in [-1, 1], (1, C, H, W) in float32."""
     import torch
 
     weight = next(family.vae.parameters())
-    pixels = torch.from_numpy(np.asarray(picture, np.float32) / 255).permute(2, 0, 1)[None] * 2 - 1
     moments = family.encode_images(pixels.to(weight.device, weight.dtype))
     noise = torch.randn(moments.mean.shape, generator=generator).to(weight.device)
     return family.scale_latents(moments.mean.float() + moments.std.float() * noise)
 
 
+def _pixels(picture: PIL.Image.Image) -> Tensor:
+    """Return (1, 3, H, W) in [-1, 1]."""
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.asarray(picture, np.float32) / 255).permute(2, 0, 1)[None] * 2 - 1
+
+
+def _levels(mask: PIL.Image.Image) -> Tensor:
+    """Return a mask as (1, 1, H, W), 0 or 1."""
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.asarray(mask, np.float32) / 255)[None, None]
+
+
 def _to_latents(masks: Sequence[PIL.Image.Image], shape: tuple[int, ...]) -> Tensor:
     """Return (B, 1, H, W), 1 wherever any pixel of the latent's patch is to be drawn."""
-    import numpy as np
     import torch
     from torch.nn.functional import adaptive_max_pool2d
 
-    pixels = torch.stack([torch.from_numpy(np.asarray(mask, np.float32) / 255)[None] for mask in masks])
-    return adaptive_max_pool2d(pixels, shape[1:])
+    return adaptive_max_pool2d(torch.cat([_levels(mask) for mask in masks]), shape[1:])

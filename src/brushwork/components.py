@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from brushwork import mask_channels
 from brushwork.embeddings import expand
 from brushwork.errors import ModelError
 from brushwork.values import Moments
@@ -100,7 +101,7 @@ def from_file(
 
     dtype = dtype or torch.float32
     try:
-        beside = _beside(described, classes, dtype)
+        beside = _beside(described, classes, dtype) | mask_channels.of_file(described, dtype)
         whole = getattr(diffusers, pipeline).from_single_file(
             str(described.path), config=described.config, torch_dtype=dtype, **beside
         )

@@ -9,7 +9,7 @@ import contextlib
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from brushwork import flow, samplers
+from brushwork import flow, mask_channels, samplers
 from brushwork.errors import ConfigError, ModelError, RunFailed
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def pictures(family: Family, requests: Sequence[Request], tell: Callable[[float]
     with undisturbed(family):
         timesteps = set_timesteps(scheduler, first, family)
         start = canvas.start(family, scheduler, requests, generators, timesteps[:1])
-        texts = conditioning(family, requests)
+        texts = start.told(conditioning(family, requests))
         latents = start.latents
         for index, timestep in enumerate(timesteps):
             inputs = latents if family.flow else scheduler.scale_model_input(latents, timestep)
@@ -69,16 +69,19 @@ def pictures(family: Family, requests: Sequence[Request], tell: Callable[[float]
 
 
 def check_channels(family: Family) -> None:
-    """Refuse a denoiser that wants more than noise and text.
+    """Refuse a denoiser that wants something else than noise and text, or a mask and a masked picture besides.
 
     Raises:
         ModelError: With how many channels it takes.
     """
     denoiser: Any = family.denoiser
+    if mask_channels.sees_masks(family):
+        return
     if family.flow is None and denoiser.config.in_channels != family.latent_channels:
         message = (
             f"model: its denoiser takes {denoiser.config.in_channels} channels but a picture has "
-            f"{family.latent_channels}; it wants a mask or a map besides. Use a plain text-to-image model."
+            f"{family.latent_channels}; it wants a map or a picture besides. Use a model for text to image, or for "
+            f"inpainting."
         )
         raise ModelError(message)
 

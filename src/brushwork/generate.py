@@ -23,6 +23,7 @@ from brushwork import (
     hires,
     infotext,
     inpaint,
+    mask_channels,
     progress,
     provenance,
     samplers,
@@ -44,17 +45,9 @@ if TYPE_CHECKING:
 
 SEEDS = 1 << 63
 LATER = (
-    "variation_seed",
-    "variation_strength",
-    "seed_resize",
-    "noise_multiplier",
-    "mask_blur",
-    "masked_content",
-    "only_masked_padding",
-    "tiling",
-    "hires",
-    "controls",
-)
+    "variation_seed", "variation_strength", "seed_resize", "noise_multiplier", "mask_blur", "masked_content",
+    "only_masked_padding", "mask_strength", "tiling", "hires", "controls",
+)  # fmt: skip
 """Of these the provenance says only what is not as usual, so that a picture without them is the same file as before."""
 MOST_NOISE = 1.5
 """The largest noise multiplier."""
@@ -92,6 +85,8 @@ class Request:
             ``latent noise`` or ``latent nothing``.
         only_masked_padding: With ``mask``: the box about it, padded by so many pixels, is drawn at the size that is
             asked for and put back; None: the whole picture is drawn.
+        mask_strength: Of the conditioning mask, for bases for inpainting: how wholly the picture under the mask (all of
+            it without one) is hidden from them, from 0 to 1. A second pass starts from a picture, too.
         tiling: Whether the picture shall repeat without a seam.
         hires: A second, larger pass.
         controls: ControlNets that steer it, in both passes.
@@ -117,6 +112,7 @@ class Request:
     mask_blur: float = 0.0
     masked_content: inpaint.Content = "original"
     only_masked_padding: int | None = None
+    mask_strength: float = 1.0
     tiling: bool = False
     hires: Hires | None = None
     controls: tuple[controlnet.Control, ...] = ()
@@ -156,6 +152,7 @@ class Request:
         hint = nearest(self.masked_content, known)
         _require(self.masked_content in known, f"masked_content: there is no {self.masked_content!r}.{hint}")
         _require(0 <= self.mask_blur <= MOST_BLUR, f"mask_blur: {self.mask_blur} is not from 0 to {MOST_BLUR}")
+        _require(0 <= self.mask_strength <= 1, f"mask_strength: {self.mask_strength} is not from 0 to 1")
         _require(padding is None or padding >= 0, f"only_masked_padding: {padding} is not a number from 0 up")
         for name in ("mask_blur", "masked_content", "only_masked_padding"):
             usual = getattr(self, name) == getattr(type(self), name)
@@ -264,6 +261,7 @@ def _check_family(family: Family, request: Request) -> None:
         f"masked_content: {request.masked_content} is for models of noise schedules, but this base is a flow model "
         f"({family.name}); use original or fill",
     )
+    mask_channels.check(family, request)
     if getattr(family, "draw", None) is not None:
         for name in OURS:
             usual = getattr(request, name) == getattr(Request, name)
@@ -320,6 +318,7 @@ def facts_of(
         "model_hash": model_hash,
         "family": family.name,
         "base_fingerprint": family.fingerprint,
+        **({"sees_masks": True} if mask_channels.sees_masks(family) else {}),
         **({"vae": vae.name, "vae_hash": vae.hash} if vae is not None else {}),
         "adapters": [
             {"name": each.name, "weight": each.weight, "hash": each.hash, "kind": each.kind} for each in adapters
@@ -359,7 +358,7 @@ def _infotext(request: Request, sampler: samplers.Sampler, facts: dict[str, Any]
         "Model": facts["model"],
         "VAE hash": facts.get("vae_hash", ""),
         "VAE": facts.get("vae", ""),
-        **_extras(request),
+        **_extras(request, sees_masks="sees_masks" in facts),
         "Clip skip": "" if request.clip_skip == 1 else request.clip_skip,
         "RNG": "CPU",
         "Lora hashes": ", ".join(f"{each['name']}: {each['hash']}" for each in adapters),
@@ -371,7 +370,7 @@ def _infotext(request: Request, sampler: samplers.Sampler, facts: dict[str, Any]
     return infotext.write(request.prompt, request.negative_prompt, given)
 
 
-def _extras(request: Request) -> dict[str, object]:
+def _extras(request: Request, *, sees_masks: bool) -> dict[str, object]:
     """Return A1111's fields of what was asked for beyond the usual."""
     fields: dict[str, object] = {}
     if request.variation_strength:
@@ -380,6 +379,7 @@ def _extras(request: Request) -> dict[str, object]:
         fields["Seed resize from"] = "x".join(map(str, request.seed_resize))
     if request.init is not None or request.hires is not None:
         fields["Denoising strength"] = request.strength if request.hires is None else request.hires.strength
+        fields |= {"Conditional mask weight": request.mask_strength} if sees_masks else {}
     if request.noise_multiplier != 1:
         fields["Noise multiplier"] = request.noise_multiplier
     if request.mask is not None:

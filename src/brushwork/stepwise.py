@@ -114,7 +114,7 @@ class Drawing:
     @property
     def texts(self) -> Conditioning:
         """What the denoiser is told at the next step."""
-        return self.now.wording.at(self.at, len(self.now.timesteps))
+        return self.start.told(self.now.wording.at(self.at, len(self.now.timesteps)))
 
     def inputs(self) -> tuple[Tensor, Tensor]:
         """Return what the denoiser is to look at next, (1 or 2, C, H, W), and the timestep of each."""

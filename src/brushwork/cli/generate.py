@@ -44,6 +44,10 @@ STEERING = ("module", "weight", "start", "end", "mode", "union")
 @click.option("--mask", type=click.Path(path_type=Path), help="With --init: draw where this is white (inpainting).")
 @click.option("--strength", default=0.75, help="With --init: how much of it to replace, to 1.", show_default=True)
 @click.option(
+    "--mask-strength", type=click.FloatRange(0, 1), default=1.0, show_default=True,
+    help="Bases for inpainting: how wholly what is under the mask is hidden from them.",
+)  # fmt: skip
+@click.option(
     "--controlnet", "control_nets", multiple=True, metavar="NAME_OR_PATH",
     help="Steer by a ControlNet: a folder, a .safetensors file, or a name in controlnet/; repeatable.",
 )  # fmt: skip
@@ -123,6 +127,7 @@ def _requests(prompts: Sequence[str], seeds: range, **settings: Any) -> list[Req
     common = said | {
         "negative_prompt": settings["negative"],
         "strength": settings["strength"],
+        "mask_strength": settings["mask_strength"],
         "width": width,
         "height": height,
         "init": _picture(settings["init"]),

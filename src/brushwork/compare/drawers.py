@@ -14,7 +14,7 @@ import functools
 import gc
 from typing import TYPE_CHECKING, Any
 
-from brushwork import generate, models
+from brushwork import generate, mask_channels, models
 from brushwork.devices import resolve_device, resolve_dtype
 from brushwork.filehash import sha256
 from brushwork.pairs import hash_files
@@ -47,7 +47,7 @@ class Drawer:
             return None
         sides = (side or family.resolution for side in (request.height, request.width))
         latents = "x".join(str(side // family.pixels_per_latent) for side in sides)
-        return f"{getattr(family.denoiser.config, 'in_channels', '?')}x{latents}"
+        return f"{getattr(mask_channels.plain(family).config, 'in_channels', '?')}x{latents}"
 
     @property
     def sampling(self) -> Sampling | None:

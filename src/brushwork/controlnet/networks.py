@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from brushwork import mask_channels
 from brushwork.controlnet import Network
 from brushwork.controlnet.kinds import kind_of, must_equal, sorts, unwarned
 from brushwork.errors import ConfigError, ModelError, nearest
@@ -83,7 +84,7 @@ def check(network: Network, family: Family) -> None:
     if made not in kind.classes:
         message = f"controlnet: {network.name!r} is a {made}; this base ({family.name}) takes a {kind.class_name}"
         raise ConfigError(message)
-    denoiser: Any = family.denoiser
+    denoiser = mask_channels.plain(family)
     for key in kind.same:
         must_equal(network, family, key, *(_plain(each.get(key)) for each in (network.config, denoiser.config)))
     kind.fit(network, family)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from brushwork import mask_channels
 from brushwork.controlnet import MODES
 from brushwork.controlnet.kinds import RGB, Empty, Glance, Kind
 from brushwork.controlnet.layers import every, in_order
@@ -110,7 +111,7 @@ def build(state: dict[str, Tensor], family: Any, name: str) -> Empty:
         raise ModelError(message)
     state = _hints(state)
     module = ControlNetModel.from_unet(
-        family.denoiser,
+        mask_channels.plain(family),
         conditioning_embedding_out_channels=_embedding(state, name),
         load_weights_from_unet=False,
         conditioning_channels=int(state[f"{EMBEDDING}.conv_in.weight"].shape[1]),

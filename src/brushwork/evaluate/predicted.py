@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brushwork import features, predictions
+from brushwork import features, mask_channels, predictions
 from brushwork.metrics import Drawn
 from brushwork.progress import bar, note
 from brushwork.runs import replacing
@@ -171,7 +171,8 @@ def _predict(family: Family, prompts: Sequence[str], noisy: Tensor, levels: _Lev
     weight = next(family.denoiser.parameters())
     times, flat, said = levels.seen_by(family).to(weight.device), noisy.flatten(0, 1), []
     with torch.inference_mode(), bar("noise predictions", len(flat)) as advance:
-        conditioning = family.encode_text(list(prompts))
+        size = (noisy.shape[-2], noisy.shape[-1])
+        conditioning = mask_channels.all_masked(family, family.encode_text(list(prompts)), size)
         for first in range(0, len(flat), BATCH):
             places = torch.arange(first, min(first + BATCH, len(flat)))
             batch = flat[places].to(weight.device, weight.dtype)

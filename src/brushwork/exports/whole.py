@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brushwork import adapters, families, models, peft_files, progress
+from brushwork import adapters, families, mask_channels, models, peft_files, progress
 from brushwork.devices import resolve_device
 from brushwork.exports import proof
 from brushwork.exports.proof import Proof
@@ -115,9 +115,10 @@ def described(model: LoadedModel, target: str, out: Path, *, adapter: str = "", 
     family = model.family
     run = models.as_run(model.spec.base)
     architecture = headers.architecture(adapters.parts_of(family), family.prediction)
+    kind = adapter or ("inpaint" if mask_channels.sees_masks(family) else "")
     names = [model.name, *(each.name for each in model.adapters)]
     return headers.modelspec(
-        architecture=f"{architecture}/{adapter}" if adapter else architecture,
+        architecture=f"{architecture}/{kind}" if kind else architecture,
         implementation=headers.IMPLEMENTATIONS[target],
         title=out.stem,
         resolution=family.resolution,

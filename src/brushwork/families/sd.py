@@ -1,11 +1,14 @@
-"""Stable Diffusion 1.x and 2.x: CLIP text encoder, AutoencoderKL, UNet2DConditionModel; epsilon or v-prediction."""
+"""Stable Diffusion 1.x and 2.x: CLIP text encoder, AutoencoderKL, UNet2DConditionModel; epsilon or v-prediction.
+
+The UNet may be one for inpainting, of nine channels (``brushwork.mask_channels``).
+"""
 
 from __future__ import annotations
 
 import hashlib
 from typing import TYPE_CHECKING, Any, cast
 
-from brushwork import chunks
+from brushwork import chunks, mask_channels
 from brushwork.components import fingerprint, no_bars
 from brushwork.controlnet import unet
 from brushwork.embeddings import expand
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from brushwork.grammar import Piece
     from brushwork.values import Guidance, Prediction
 
-PIPELINE = "StableDiffusionPipeline"
+PIPELINES = ("StableDiffusionPipeline", "StableDiffusionInpaintPipeline")
 UNET_KEY = "model.diffusion_model.input_blocks.0.0.weight"
 TEXT_KEYS = (
     "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight",
@@ -37,7 +40,7 @@ def recognises(described: Described) -> bool:
     """Return whether a base is of this family."""
     if described.is_file:
         return UNET_KEY in described.keys and any(key in described.keys for key in TEXT_KEYS)
-    return bool(described.index.get("_class_name") == PIPELINE)
+    return bool(described.index.get("_class_name") in PIPELINES)
 
 
 def load(described: Described, *, dtype: torch.dtype | None = None, device: str = "cpu") -> StableDiffusion:
@@ -84,8 +87,9 @@ def _from_file(described: Described, dtype: torch.dtype) -> dict[str, Any]:
 
     try:
         pipeline = StableDiffusionPipeline.from_single_file(
-            str(described.path), config=described.config, torch_dtype=dtype, safety_checker=None
-        )
+            str(described.path), config=described.config, torch_dtype=dtype, safety_checker=None,
+            **mask_channels.of_file(described, dtype),
+        )  # fmt: skip
     except (OSError, ValueError, KeyError) as error:
         message = (
             f"base: {described.asked!r} could not be read as a Stable Diffusion checkpoint: "
@@ -123,6 +127,8 @@ class StableDiffusion:
         self.pixels_per_latent = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.size_multiple = self.pixels_per_latent
         self.latent_channels = int(self.vae.config.latent_channels)
+        wide = mask_channels.is_wide(self.unet, self.latent_channels)
+        self.inference_only = mask_channels.UNTRAINED if wide else None
         self.resolution = int(self.unet.config.sample_size) * self.pixels_per_latent
         self.fingerprint = fingerprint(self.unet, self.vae, self.text_encoder)
         self.vae_fingerprint = fingerprint(self.vae)
@@ -201,13 +207,15 @@ class StableDiffusion:
     def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the UNet."""
         states, added = conditioning.tensors["states"], unet.added(conditioning)
+        latents = mask_channels.widened(self.unet, latents, conditioning)
         return cast("Tensor", self.unet(latents, timesteps, states, **added, return_dict=False)[0])
 
     def pipeline(self) -> Any:
-        """Return a StableDiffusionPipeline around these very modules."""
-        from diffusers import DDIMScheduler, StableDiffusionPipeline
+        """Return the base's pipeline, plain or for inpainting, around these very modules."""
+        import diffusers
+        from diffusers import DDIMScheduler
 
-        pipeline = StableDiffusionPipeline(
+        pipeline = getattr(diffusers, PIPELINES[self.inference_only is not None])(
             vae=self.vae,
             text_encoder=self.text_encoder,
             tokenizer=self.tokenizer,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from brushwork import components
+from brushwork import components, mask_channels
 from brushwork.controlnet import unet
 from brushwork.errors import ModelError
 from brushwork.values import Conditioning
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from brushwork.families import Described
     from brushwork.values import Prediction
 
-PIPELINE = "StableDiffusionXLPipeline"
+PIPELINE, INPAINTING = "StableDiffusionXLPipeline", "StableDiffusionXLInpaintPipeline"
 KEYS = (
     "conditioner.embedders.1.model.text_projection",
     "conditioner.embedders.0.transformer.text_model.final_layer_norm.weight",
@@ -42,7 +42,7 @@ def recognises(described: Described) -> bool:
     """Return whether a base is of this family."""
     if described.is_file:
         return all(key in described.keys for key in KEYS)
-    return bool(described.index.get("_class_name") == PIPELINE)
+    return bool(described.index.get("_class_name") in (PIPELINE, INPAINTING))
 
 
 def load(described: Described, *, dtype: torch.dtype | None = None, device: str = "cpu") -> StableDiffusionXL:
@@ -65,7 +65,6 @@ class StableDiffusionXL(components.Assembly):
     """The modules of one Stable Diffusion XL model."""
 
     name = "sdxl"
-    pipeline_name = PIPELINE
     denoiser_name = "unet"
     reads_geometry = True
     patch = 1
@@ -80,6 +79,8 @@ class StableDiffusionXL(components.Assembly):
         self.prediction = cast("Prediction", self.scheduler_config.get("prediction_type", "epsilon"))
         self.alphas_cumprod = DDPMScheduler.from_config(self.scheduler_config).alphas_cumprod.double()
         self.resolution = int(self.denoiser.config.sample_size) * self.pixels_per_latent
+        self.inference_only = mask_channels.UNTRAINED if mask_channels.sees_masks(self) else None
+        self.pipeline_name = INPAINTING if self.inference_only else PIPELINE
 
     def encode_text(self, captions: Sequence[str]) -> Conditioning:
         """Return both encoders' last states but one, (B, 77, width 1 + 2), and the second's pooled text."""
@@ -110,7 +111,7 @@ class StableDiffusionXL(components.Assembly):
     def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the UNet; a picture whose geometry nobody tells was neither resized nor cropped."""
         predicted = self.denoiser(
-            latents,
+            mask_channels.widened(self.denoiser, latents, conditioning),
             timesteps,
             encoder_hidden_states=conditioning.tensors["states"],
             added_cond_kwargs=self.told_beside(latents, conditioning),

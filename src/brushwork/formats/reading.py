@@ -8,6 +8,7 @@ Read: LoRA in peft's, diffusers' (new and old), kohya's and ComfyUI's words, LoH
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from brushwork.formats.keymaps import Place
 
+FIRST = "unet.conv_in"
+"""The only layer whose shape differs between a plain base and the one for inpainting that was made of it."""
 _SIDES = {"A": "down", "B": "up", "down": "down", "up": "up", "mid": "mid"}
 _LORA = re.compile(
     r"(?:\.lora_(A|B)(?:\.default)?(?:\.weight)?|[._]lora[._](down|up|mid)\.weight|\.lora_linear_layer\.(down|up)\.weight)$"
@@ -77,6 +80,7 @@ def read(
                 message = f"adapter: {name!r} has the layer {layer} twice, in two spellings; it is damaged."
                 raise ModelError(message)
             layers[layer] = _with_peft_alpha(update, layer, header)
+    layers = {layer: _widened(update, layer, names.shapes[layer]) for layer, update in layers.items()}
     for layer, update in layers.items():
         _check_shape(layer, update, names.shapes[layer], name)
     if len({"magnitude" in each.tensors for each in layers.values() if each.kind == "lora"}) > 1:
@@ -206,6 +210,24 @@ def by_ending(pattern: Mapping[str, float], layer: str) -> float | None:
     """Look a layer up as peft does: a key is the end of its name."""
     found = [value for key, value in pattern.items() if re.fullmatch(rf"(.*\.)?({key})", layer)]
     return found[0] if found else None
+
+
+def _widened(update: Layer, layer: str, here: tuple[int, ...]) -> Layer:
+    """Return a plain base's update of the first convolution for an inpainting base: nothing for what that sees besides.
+
+    So A1111 does it, too.
+    """
+    from torch.nn.functional import pad
+
+    there, kernel = update.shape, math.prod(here[2:])
+    inputs = math.prod(there[1:]) // kernel
+    plain = (here[0], inputs, *here[2:])
+    if layer != FIRST or inputs >= here[1] or not update.fits(plain):
+        return update
+    edges = (*[0, 0] * (len(here) - 2), 0, here[1] - inputs)
+    if update.kind == "lora":
+        return dataclasses.replace(update, tensors={**update.tensors, "down": pad(update.tensors["down"], edges)})
+    return Layer("diff", {"diff": pad(update.delta(plain), edges)})
 
 
 def _check_shape(layer: str, update: Layer, here: tuple[int, ...], name: str) -> None:

@@ -14,7 +14,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from brushwork import models, runs
+from brushwork import mask_channels, models, runs
 from brushwork.controlnet import CLASSES
 from brushwork.errors import BrushworkError, ModelError, nearest
 from brushwork.filehash import sha256
@@ -57,6 +57,8 @@ class Entry:
     about: dict[str, str] = field(default_factory=dict)
     """Of a file: what its header says."""
     sha256: str | None = None
+    inpainting: bool = False
+    """Whether it is a model whose UNet sees masks."""
 
     @property
     def title(self) -> str:
@@ -158,7 +160,8 @@ def _of_folder(folder: Path) -> Iterator[Entry]:
         if not path.resolve().is_relative_to(root):
             continue  # a link that leads out of the folder
         if path.name == "model_index.json":
-            yield Entry(path.parent.name, "model", str(path.parent), "diffusers folder")
+            inpainting = _sees_masks(path.parent / "unet" / "config.json")
+            yield Entry(path.parent.name, "model", str(path.parent), "diffusers folder", inpainting=inpainting)
         elif path.name == "config.json" and _kind_of(path) is not None and not _inside_pipeline(path, root):
             yield Entry(path.parent.name, _kind_of(path) or "vae", str(path.parent), "diffusers folder")
         elif path.suffix == ".safetensors" and path.is_file() and not _inside_pipeline(path, root):
@@ -169,14 +172,24 @@ def _of_folder(folder: Path) -> Iterator[Entry]:
 
 def _kind_of(config: Path) -> Kind | None:
     """Return what a diffusers folder of one part is, by its config; None for what cannot be named in a request."""
+    kinds: dict[str, Kind] = {"AutoencoderKL": "vae", **dict.fromkeys(CLASSES, "controlnet")}
+    return kinds.get(str(_read_config(config).get("_class_name")))
+
+
+def _sees_masks(config: Path) -> bool:
+    """Return whether a UNet's config is of one for inpainting."""
+    return _read_config(config).get("in_channels") == mask_channels.NINE
+
+
+def _read_config(config: Path) -> dict[str, Any]:
+    """Return what a ``config.json`` holds; nothing where it is none."""
     if not config.is_file() or config.stat().st_size > CONFIG:
-        return None
+        return {}
     try:
         read = json.loads(config.read_bytes())
     except (ValueError, RecursionError):
-        return None
-    kinds: dict[str, Kind] = {"AutoencoderKL": "vae", **dict.fromkeys(CLASSES, "controlnet")}
-    return kinds.get(str(read.get("_class_name"))) if isinstance(read, dict) else None
+        return {}
+    return read if isinstance(read, dict) else {}
 
 
 def _inside_pipeline(path: Path, root: Path) -> bool:
@@ -199,7 +212,10 @@ def _of_file(path: Path) -> Entry | None:
     if any(key.endswith("decoder.conv_in.weight") for key in keys) and all(key.startswith(_VAE) for key in keys):
         return Entry(path.stem, "vae", str(path), "single file", about)
     if any(key.startswith(_WHOLE) for key in keys):
-        return Entry(path.stem, "model", str(path), "single file", about)
+        first = header.get(mask_channels.FIRST)
+        shape = first.get("shape") if isinstance(first, dict) else None
+        inpainting = isinstance(shape, list) and shape[1:2] == [mask_channels.NINE]
+        return Entry(path.stem, "model", str(path), "single file", about, inpainting=inpainting)
     return Entry(path.stem, "embedding", str(path), "embedding", about) if _is_embedding(header) else None
 
 

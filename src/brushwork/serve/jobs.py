@@ -83,6 +83,7 @@ class Planned(Settings):
     mask_blur: float = 0.0
     masked_content: inpaint.Content = "original"
     only_masked_padding: int | None = None
+    mask_strength: float = 1.0
     tiling: bool = False
     hires: HiresAsked | None = None
     controlnet: tuple[ControlAsked, ...] = ()
@@ -126,6 +127,13 @@ class Drawn(Settings):
     vae: str | None = Field(None, description="A name of GET /api/v1/vaes; null: the model's own.")
     controlnet: tuple[ControlAsked, ...] = Field((), description="ControlNets that steer the pictures.")
     hires: HiresAsked | None = Field(None, description="A second, larger pass (txt2img, compare and grid).")
+    mask_strength: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Models for inpainting: how wholly what is under the mask is hidden from them; without a mask it "
+        "is all of the picture, so too in a second pass.",
+    )
 
     def one(self, seed: int, **changes: Any) -> Planned:
         """Return the picture at a seed.

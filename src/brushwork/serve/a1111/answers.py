@@ -68,6 +68,6 @@ def info(asked: Generation, row: JobRow) -> dict[str, Any]:
         "styles": asked.styles or [],
         "job_timestamp": time.strftime("%Y%m%d%H%M%S", time.localtime(row.created)),
         "clip_skip": int(fields.get("Clip skip", 1)),
-        "is_using_inpainting_conditioning": False,
+        "is_using_inpainting_conditioning": "Conditional mask weight" in fields,
         "version": fields.get("Version", ""),
     }

@@ -50,16 +50,24 @@ def filled(asked: Asked) -> Asked:
     said = {name: value for name, value in _said(read.fields).items() if name in known}
     said |= {"prompt": read.prompt, "negative_prompt": read.negative_prompt}
     kept = {name: getattr(asked, name) for name in asked.model_fields_set}
-    if "Model" in read.fields:
-        kept["override_settings"] = {"sd_model_checkpoint": read.fields["Model"]} | (
-            kept.get("override_settings") or {}
-        )
+    options = _options(read.fields)
+    if options:
+        kept["override_settings"] = options | (kept.get("override_settings") or {})
     try:
         return type(asked).model_validate(said | kept)
     except ValidationError as error:
         first = error.errors()[0]
         message = f"infotext: {'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise ConfigError(message) from None
+
+
+def _options(fields: Mapping[str, str]) -> dict[str, Any]:
+    """Return an infotext's settings that are options of A1111's."""
+    options: dict[str, Any] = {"sd_model_checkpoint": fields["Model"]} if "Model" in fields else {}
+    if "Conditional mask weight" in fields:
+        weight = fields["Conditional mask weight"]
+        options["inpainting_mask_weight"] = float(weight) if re.fullmatch(r"\d(\.\d{1,8})?", weight) else weight
+    return options
 
 
 def _said(fields: Mapping[str, str]) -> dict[str, Any]:

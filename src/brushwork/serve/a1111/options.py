@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 FIXED: dict[str, Any] = {"samples_format": "png"}
 """Options with one value that we can honour."""
-PLAIN: dict[str, Any] = {"inpainting_mask_weight": 1.0}
-"""Options whose other values change the picture in a way that this server cannot."""
+MASK_WEIGHT = "inpainting_mask_weight"
 NOISE = "initial_noise_multiplier"
 MOST_NOISE = 1.5
 SUFFIX = ".safetensors"
@@ -31,6 +30,7 @@ class Options:
         self._chosen: dict[str, str] = {}
         self._clip_skip: dict[str, int] = {}
         self._noise: dict[str, float] = {}
+        self._mask_weight: dict[str, float] = {}
         self._vae: dict[str, str] = {}
 
     def model(self, client: str) -> str:
@@ -42,9 +42,10 @@ class Options:
     def shown(self, client: str) -> dict[str, Any]:
         """Return all options as a client reads them."""
         entry = self.engine.catalogue.hash(self.engine.catalogue.find("model", self.model(client)))
-        return {"sd_model_checkpoint": entry.title, "sd_checkpoint_hash": entry.sha256 or "", **FIXED, **PLAIN} | {
+        return {"sd_model_checkpoint": entry.title, "sd_checkpoint_hash": entry.sha256 or "", **FIXED} | {
             "CLIP_stop_at_last_layers": self.clip_skip(client),
             NOISE: self.noise_multiplier(client),
+            MASK_WEIGHT: self._mask_weight.get(client, 1.0),
             "sd_vae": self._vae.get(client, "Automatic"),
         }
 
@@ -63,6 +64,8 @@ class Options:
             self._vae[client] = str(given["sd_vae"])
         if given.get(NOISE) is not None:
             self._noise[client] = float(given[NOISE])
+        if given.get(MASK_WEIGHT) is not None:
+            self._mask_weight[client] = float(given[MASK_WEIGHT])
 
     def clip_skip(self, client: str) -> int:
         """Return the layer of the text encoder at which a client's prompts end."""
@@ -81,17 +84,27 @@ class Options:
         """Return what the initial noise of a client's img2img is multiplied by."""
         return self._noise.get(client, 1.0)
 
+    def mask_strength(self, client: str, given: dict[str, Any], model: str) -> float:
+        """Return how wholly what is under a mask is hidden from a model for inpainting; for others the option is none.
+
+        Raises:
+            ConfigError: A request asks for it of another model.
+        """
+        sees_masks, asked = self.engine.catalogue.find("model", model).inpainting, given.get(MASK_WEIGHT)
+        if asked not in (None, 1) and not sees_masks:
+            message = f"{MASK_WEIGHT}: {model} is no model for inpainting and sees no mask; leave it out"
+            raise ConfigError(message)
+        standing = self._mask_weight.get(client, 1.0) if sees_masks else 1.0
+        return standing if asked is None else float(asked)
+
     def check(self, given: dict[str, Any]) -> None:
         """Refuse a value that we could not honour."""
         clip_skip_of(given)
-        for name, plain in PLAIN.items():
-            if given.get(name) not in (None, plain):
-                message = f"{name}: this server knows {plain} only; leave it out"
+        for name, most in ((NOISE, MOST_NOISE), (MASK_WEIGHT, 1.0)):
+            value = given.get(name)
+            if value is not None and not (isinstance(value, int | float) and 0 <= value <= most):
+                message = f"{name}: {str(value)[:40]} is not a number from 0 to {most:g}"
                 raise ConfigError(message)
-        times = given.get(NOISE)
-        if times is not None and not (isinstance(times, int | float) and 0 <= times <= MOST_NOISE):
-            message = f"{NOISE}: {times!r} is not a number from 0 to {MOST_NOISE}"
-            raise ConfigError(message)
         self.vae("", given)
 
     def find(self, title: str) -> str:

@@ -73,6 +73,9 @@ class Face:
             "clip_skip": clip_skip_of(override) or asked.clip_skip or self.options.clip_skip(client),
             "vae": self.options.vae(client, override),
         }
+        mask_strength = self.options.mask_strength(client, override, model)
+        if isinstance(asked, ImageRequest) or (isinstance(asked, TextRequest) and asked.enable_hr):
+            more["mask_strength"] = mask_strength  # else there is no picture to hide
         try:
             job = self._job(asked, more, times)
         except ValidationError as error:

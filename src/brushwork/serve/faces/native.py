@@ -166,7 +166,8 @@ def _catalogue(router: APIRouter, engine: Engine) -> None:
     async def all_models() -> list[dict[str, Any]]:
         """Return the models that a job can name."""
         return [
-            {"name": each.name, "title": each.title, "detail": each.detail} for each in engine.catalogue.all("model")
+            {"name": each.name, "title": each.title, "detail": each.detail, "inpainting": each.inpainting}
+            for each in engine.catalogue.all("model")
         ]
 
     @router.get("/api/v1/adapters", tags=["catalogue"])

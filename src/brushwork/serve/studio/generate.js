@@ -3,7 +3,7 @@
 import { call, get, image, send, upload } from "./api.js";
 import { button, dialog, drops, field, h, number, remember, select, toast } from "./dom.js";
 import { shown, watch } from "./job.js";
-import { counter, fill as fillMore, masked, more, settings } from "./more.js";
+import { counter, fill as fillMore, forMasks, masked, more, settings } from "./more.js";
 import { plot } from "./plot.js";
 import { styles } from "./styles.js";
 import { welcome } from "./welcome.js";
@@ -22,6 +22,7 @@ export async function show(page, [model]) {
   const form = panel(models, adapters, samplers, vaes, xyz);
   const keep = remember("generate", form);
   if (model) form.elements.model.value = model;
+  forMasks(form, models);
   xyz.ready();
   await styles(form, keep);
   const stopCounting = counter(form);

@@ -21,8 +21,19 @@ export function more(samplers, vaes) {
       field("Its strength", number(0.6, { name: "hires_strength", min: 0.01, max: 1, step: "any" })),
       field("Its steps (0: same)", number(0, { name: "hires_steps", min: 0, max: 150 })),
       field("Its sampler", select([["", "the same"], ...samplers.samplers], "", { name: "hires_sampler" })),
-      field("Noise multiplier (from a picture)", number(1, { name: "noise_multiplier", min: 0, max: 1.5, step: "any" }))),
+      field("Noise multiplier (from a picture)", number(1, { name: "noise_multiplier", min: 0, max: 1.5, step: "any" })),
+      field("Mask strength (models for inpainting)", number(1, { name: "mask_strength", min: 0, max: 1, step: "any" }))),
     field("Its prompt", h("textarea", { name: "hires_prompt", rows: 1, placeholder: "the same" })));
+}
+
+// The strength of the conditioning mask is there for models that see masks.
+export function forMasks(form, models) {
+  const { model, mask_strength } = form.elements;
+  const look = () => {
+    mask_strength.closest("label").hidden = !models.find((each) => each.name === model.value)?.inpainting;
+  };
+  form.addEventListener("input", look);  // of any field: an infotext fills several at once
+  look();
 }
 
 // What a job has besides the usual. From a picture there is no second pass.
@@ -37,6 +48,8 @@ export function settings(form, fromPicture) {
     vae: value("vae") || null,
   };
   if (fromPicture) asked.noise_multiplier = Number(value("noise_multiplier"));
+  const strength = form.elements.mask_strength;
+  if (!strength.closest("label").hidden && (fromPicture || value("hires_scale") !== "")) asked.mask_strength = Number(strength.value);
   if (value("hires_scale") !== "" && !fromPicture) {
     asked.hires = {
       scale: Number(value("hires_scale")),
@@ -63,6 +76,7 @@ export function fill(form, fields) {
   put("vae", [...form.elements.vae.options].some((each) => each.value === fields.VAE) ? fields.VAE : "");
   put("hires_prompt", fields["Hires prompt"] ?? "");
   put("noise_multiplier", fields["Noise multiplier"] ?? 1);
+  put("mask_strength", fields["Conditional mask weight"] ?? 1);
   put("hires_steps", fields["Hires steps"] ?? 0);
   put("hires_sampler", fields["Hires sampler"] ?? "");
   if (fields["Hires upscaler"]) put("hires_upscaler", fields["Hires upscaler"]);

@@ -12,7 +12,7 @@ export async function show(page, [chosen]) {
   const [models, datasets, schema, runs] = await Promise.all([get("/models"), get("/datasets"), get("/train/schema"), get("/runs")]);
   const watching = h("div");
   let close = null;
-  const bases = models.filter((each) => !/ on /.test(each.detail));
+  const bases = models.filter((each) => !/ on /.test(each.detail) && !each.inpainting);
   const about = h("p", { className: "note" });
   const settings = h("div");
   const estimated = h("div", { id: "estimate" });
