@@ -205,7 +205,8 @@ def test_the_two_pokemon_runs_differ_in_nothing_but_the_method() -> None:
 
 
 LONG = (
-    "diffusionclip-style", "flux.1-lora", "flux.2-klein-lora", "lcm", "old-books-lora", "pokemon-full", "sd3.5-lora",
+    "diffusionclip-style", "flux.1-lora", "flux.2-klein-lora", "lcm", "old-books-lora", "pokemon-full",
+    "pokemon-lora", "sd3.5-lora",
     "sketch-scene-full",
 )  # fmt: skip
 """Recipes whose two steps take many seconds; the others hold what they have in common."""

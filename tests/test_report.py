@@ -242,7 +242,7 @@ def test_a_picture_that_is_missing_on_one_side_is_left_out_on_both(run: RunFolde
 def test_the_page_shrinks_its_pictures_until_it_is_small_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = make_run(tmp_path / "run", side=512, target=TARGET[:2], control=(), seeds=2)
+    run = make_run(tmp_path / "run", side=320, target=TARGET[:2], control=(), seeds=2)
     large = write_report(run).stat().st_size
     monkeypatch.setattr(report, "LARGEST", large - 1)
     assert write_report(run).stat().st_size < large

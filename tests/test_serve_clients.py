@@ -162,7 +162,7 @@ def test_openai_generate_with_the_seed_in_extra_fields(client: openai.OpenAI) ->
 
 
 def test_openai_streams_previews_and_then_the_picture(client: openai.OpenAI) -> None:
-    steps = {"num_inference_steps": 60}
+    steps = {"num_inference_steps": 30}
     events = list(client.images.generate(prompt="a dog", size="64x64", stream=True, partial_images=2, extra_body=steps))
     assert events[-1].type == "image_generation.completed"
     assert {each.type for each in events[:-1]} <= {"image_generation.partial_image"}

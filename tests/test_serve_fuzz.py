@@ -21,12 +21,11 @@ if TYPE_CHECKING:
 
     from pretending import Pretended
 
-EXAMPLES = 2
-"""For each operation."""
+EXAMPLES = [1, pytest.param(4, marks=pytest.mark.thorough)]
+"""For each operation, of good requests and of bad ones."""
 SLOW = ("interrogate", "/caption")
 """Paths that load the captioner."""
 EXPLORE = hypothesis.settings(
-    max_examples=EXAMPLES,
     derandomize=True,
     database=None,
     deadline=None,
@@ -46,15 +45,16 @@ def no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_training")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:schemathesis")
-def test_no_request_of_our_openapi_ends_in_500(tmp_path: Path) -> None:
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_no_request_of_our_openapi_ends_in_500(tmp_path: Path, examples: int) -> None:
     broken: list[str] = []
     with pretending(tmp_path) as server:
-        asked = explore(server, broken)
+        asked = explore(server, examples, broken)
     assert broken == []
     assert asked > 60
 
 
-def explore(server: Pretended, broken: list[str]) -> int:
+def explore(server: Pretended, examples: int, broken: list[str]) -> int:
     """Send made-up requests to every operation, note what ends in 5xx, and return how many operations there are."""
     schema = schemathesis.openapi.from_dict(server.app.openapi())
     operations = 0
@@ -64,15 +64,15 @@ def explore(server: Pretended, broken: list[str]) -> int:
             continue
         operations += 1
         for mode in GenerationMode:
-            send(server, operation.as_strategy(generation_mode=mode), broken)
+            send(server, operation.as_strategy(generation_mode=mode), examples, broken)
     return operations
 
 
-def send(server: Pretended, strategy: Any, broken: list[str]) -> None:
+def send(server: Pretended, strategy: Any, examples: int, broken: list[str]) -> None:
     """Send some of the requests of a strategy."""
 
     @hypothesis.given(strategy)
-    @EXPLORE
+    @hypothesis.settings(EXPLORE, max_examples=examples)
     def ask(case: Any) -> None:
         answer = case.call(base_url=server.url, timeout=120)
         if answer.status_code >= 500:
