@@ -198,6 +198,7 @@ class Engine:
                 if picture is not None and self.store.picture(picture) is None:
                     message = f"{what}: there is no picture {picture[:40]!r}; send it with POST /api/v1/images"
                     raise ConfigError(message)
+        controls.check_pictures(planned, self.config.limits, self.store.path)
 
     async def _dispatch(self) -> None:
         """Hand out pictures, a few more than are drawn together, so that the worker never waits."""

@@ -13,9 +13,9 @@ from fastapi import APIRouter, Body, Header, HTTPException, Query, Request, Resp
 from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 from pydantic import Field
 
-from brushwork import controlnet, infotext, samplers
+from brushwork import infotext, samplers
 from brushwork.controlnet import maps
-from brushwork.serve import sheets, uploads
+from brushwork.serve import controls, sheets, uploads
 from brushwork.serve.catalogue import Kind
 from brushwork.serve.jobs import Job
 from brushwork.settings import Settings
@@ -133,9 +133,7 @@ def _pictures(router: APIRouter, engine: Engine) -> None:
             "prompt": found.prompt,
             "negative_prompt": found.negative_prompt,
             "fields": dict(found.fields),
-            "controlnet": [
-                controlnet.parse(text) for key, text in found.fields.items() if key.startswith("ControlNet ")
-            ],
+            "controlnet": controls.read(found.fields),
             "provenance": found.provenance,
         }
 

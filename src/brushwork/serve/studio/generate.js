@@ -1,6 +1,7 @@
 // Generate: the txt2img panel, img2img and inpainting from a picture, X/Y/Z plots, the history below.
 
 import { call, get, image, send, upload } from "./api.js";
+import { controls } from "./control.js";
 import { button, dialog, drops, field, h, number, remember, select, toast } from "./dom.js";
 import { shown, watch } from "./job.js";
 import { counter, fill as fillMore, forMasks, masked, more, settings } from "./more.js";
@@ -25,6 +26,8 @@ export async function show(page, [model]) {
   forMasks(form, models);
   xyz.ready();
   await styles(form, keep);
+  const steering = await controls(form);
+  xyz.element.before(steering.element);
   const stopCounting = counter(form);
   const mask = masked();
 
@@ -40,6 +43,7 @@ export async function show(page, [model]) {
   function begin(picture) {
     start = picture;
     mask.begin(picture);
+    steering.begin(picture);
     clear.hidden = chosen.hidden = !picture;
     form.elements.strength.closest("label").hidden = !picture;
     if (picture) chosen.src = image(picture.id);
@@ -52,7 +56,7 @@ export async function show(page, [model]) {
         const body = new FormData();
         body.append("file", given, "picture");
         const read = await call("/metadata/parse", { method: "POST", body });
-        if (Object.keys(read?.fields ?? {}).length) { fill(form, read); keep(); }
+        if (Object.keys(read?.fields ?? {}).length) restore(read);
       }
       begin(await upload("/images", given));
     } catch (error) {
@@ -64,14 +68,24 @@ export async function show(page, [model]) {
     const text = event.clipboardData.getData("text");
     if (!INFOTEXT.test(text)) return;
     event.preventDefault();
-    fill(form, await send("/metadata/text", { text }));
+    restore(await send("/metadata/text", { text }));
+  });
+
+  // The fields from what a picture says; a job of this server knows what its ControlNets saw, too.
+  function restore(read, job = null) {
+    fill(form, read);
+    steering.fill(read.controlnet, (job?.asked.controlnet ?? []).map((each) => each.image));
     keep();
+  }
+
+  form.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.altKey || event.metaKey)) { event.preventDefault(); form.requestSubmit(); }
   });
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     try {
-      const job = { ...asked(form), ...settings(form, Boolean(start)) };
+      const job = { ...asked(form), ...settings(form, Boolean(start)), controlnet: steering.settings() };
       const axes = xyz.axes();
       if (axes.length && start) throw new Error("X/Y/Z plot: it draws from text; start from noise, or choose no axes");
       if (axes.length) Object.assign(job, { kind: "grid", axes, n: 1 });
@@ -82,33 +96,36 @@ export async function show(page, [model]) {
       await refresh();
       if (innerWidth < 800) result.scrollIntoView({ behavior: "smooth" });
     } catch (error) {
-      toast(error.message);
+      if (!steering.failed(error.message)) toast(error.message);
     }
   });
 
   function follow(id) {
     close?.();
     above = id;
-    close = watch(id, result, () => {}, actions);
+    close = watch(id, result, (job) => job.error && steering.failed(job.error.message), actions);
   }
 
   // What else can be done with a picture.
-  function actions(each) {
+  function actions(each, job) {
     return [
       button("Start from it", () => reuse(each)),
       button("Draw a part of it", async () => { await reuse(each); mask.open(); }),
+      steering.here() ? button("Let ControlNet see it", async () => steering.take(await copied(each))) : null,
       button("Make it larger", () => larger(each)),
       button("Its settings", async () => {
-        fill(form, await send("/metadata/text", { text: each.infotext ?? "" }));
-        keep();
+        restore(await send("/metadata/text", { text: each.infotext ?? "" }), job);
         scrollTo({ top: 0, behavior: "smooth" });
       }),
     ];
   }
 
+  async function copied(each) {
+    return upload("/images", await (await fetch(image(each.id))).blob());
+  }
+
   async function reuse(each) {
-    const blob = await (await fetch(image(each.id))).blob();
-    begin(await upload("/images", blob));
+    begin(await copied(each));
     drop.scrollIntoView({ behavior: "smooth", block: "center" });
   }
 
