@@ -1,4 +1,4 @@
-"""Maps of pictures for ControlNets: as the network would see them, within the server's limits; and what holds a picture."""
+"""Maps of pictures for ControlNets: as the network would see them, within the limits; and what holds a picture."""
 
 from __future__ import annotations
 

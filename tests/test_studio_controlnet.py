@@ -28,16 +28,22 @@ pytestmark = [pytest.mark.slow, needs_browser]
 
 GENERATE = "!!document.querySelector('form [name=prompt]') && !!document.querySelector('.units')"
 PRESS = """((text, within) => {
-    const found = [...document.querySelectorAll(`${within} button`)].find((each) => each.textContent === text && !each.hidden);
+    const every = [...document.querySelectorAll(`${within} button`)];
+    const found = every.find((each) => each.textContent === text && !each.hidden);
     if (!found) throw new Error(`no button ${text}`);
     found.click();
 })"""
 DROP = """((place, data) => {
     const given = new DataTransfer();
-    given.items.add(new File([Uint8Array.from(atob(data), (each) => each.charCodeAt(0))], "x.png", { type: "image/png" }));
-    document.querySelector(place).dispatchEvent(new DragEvent("drop", { dataTransfer: given, bubbles: true, cancelable: true }));
+    const bytes = Uint8Array.from(atob(data), (each) => each.charCodeAt(0));
+    given.items.add(new File([bytes], "x.png", { type: "image/png" }));
+    const event = new DragEvent("drop", { dataTransfer: given, bubbles: true, cancelable: true });
+    document.querySelector(place).dispatchEvent(event);
 })"""
-SEEN = "document.querySelectorAll('.unit .seen img').length > 1 && [...document.querySelectorAll('.unit .seen img')].every((each) => each.naturalWidth)"
+SEEN = """(() => {
+    const both = [...document.querySelectorAll(".unit .seen img")];
+    return both.length > 1 && both.every((each) => each.naturalWidth);
+})()"""
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +155,8 @@ def test_an_infotext_gives_the_units_back_but_for_their_pictures(server: Pretend
         f"""(() => {{
             const clipboardData = new DataTransfer();
             clipboardData.setData("text", {json.dumps(text)});
-            document.querySelector("[name=prompt]").dispatchEvent(new ClipboardEvent("paste", {{ clipboardData, cancelable: true }}));
+            const event = new ClipboardEvent("paste", {{ clipboardData, cancelable: true }});
+            document.querySelector("[name=prompt]").dispatchEvent(event);
         }})()"""
     )
     browser.wait("document.querySelectorAll('.unit').length === 2")
@@ -163,9 +170,8 @@ def test_an_infotext_gives_the_units_back_but_for_their_pictures(server: Pretend
     submit(browser)
     browser.wait("document.querySelector('.unit > p').textContent === 'choose the picture that it sees'")
     browser.value(f"{DROP}('.card > .drop', {json.dumps(house())})")
-    browser.wait(
-        "!document.querySelector('img.start').hidden && document.querySelector('.unit .note').textContent.includes('started from')"
-    )
+    browser.wait("!document.querySelector('img.start').hidden")
+    browser.wait("document.querySelector('.unit .note').textContent.includes('started from')")
     submit(browser)
     browser.wait("document.querySelectorAll('.pictures figure > a').length >= 1")
     job = newest(server)
@@ -190,9 +196,8 @@ def test_mini_is_steered_from_the_page_and_its_settings_come_back(tmp_path: Path
         browser.wait("document.querySelectorAll('.pictures figure > a img').length === 1")
         with server.client() as client:
             (job,) = client.get("/api/v1/jobs").json()
-        assert re.search(
-            r"ControlNet 0: \"Module: none, Model: edges \[\w{8}\], Weight: 0\.4", job["pictures"][0]["infotext"]
-        )
+        unit = r"ControlNet 0: \"Module: none, Model: edges \[\w{8}\], Weight: 0\.4"
+        assert re.search(unit, job["pictures"][0]["infotext"])
         browser.screenshot(tmp_path / "controlnet.png", width=1280, height=1400)
         press(browser, "Remove", ".unit")
         press(browser, "Its settings")

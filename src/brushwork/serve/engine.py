@@ -37,7 +37,8 @@ from brushwork.serve.training import Trainings
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from brushwork.serve.jobs import Compare, Grid, ImageToImage, Planned, TextToImage
+    from brushwork.serve.grids import Grid
+    from brushwork.serve.jobs import Compare, ImageToImage, Planned, TextToImage
     from brushwork.serve.settings import ServeConfig
 
     AnyJob = TextToImage | ImageToImage | Compare | Grid

@@ -17,7 +17,8 @@ from brushwork import infotext, samplers
 from brushwork.controlnet import maps
 from brushwork.serve import controls, sheets, uploads
 from brushwork.serve.catalogue import Kind
-from brushwork.serve.jobs import Job
+from brushwork.serve.grids import Grid
+from brushwork.serve.jobs import Compare, ImageToImage, TextToImage
 from brushwork.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from brushwork.serve.live import Event, Live
     from brushwork.serve.store import JobRow
 
+Job = Annotated[TextToImage | ImageToImage | Compare | Grid, Field(discriminator="kind")]
 KEEP_ALIVE = 15.0
 """Seconds without news after which a comment is sent, so that nobody between cuts the line."""
 IMMUTABLE = {"cache-control": "private, max-age=31536000, immutable"}

@@ -74,6 +74,7 @@ export async function show(page, [model]) {
   // The fields from what a picture says; a job of this server knows what its ControlNets saw, too.
   function restore(read, job = null) {
     fill(form, read);
+    xyz.fill(read.fields);
     steering.fill(read.controlnet, (job?.asked.controlnet ?? []).map((each) => each.image));
     keep();
   }
@@ -87,10 +88,9 @@ export async function show(page, [model]) {
     try {
       const job = { ...asked(form), ...settings(form, Boolean(start)), controlnet: steering.settings() };
       const axes = xyz.axes();
-      if (axes.length && start) throw new Error("X/Y/Z plot: it draws from text; start from noise, or choose no axes");
-      if (axes.length) Object.assign(job, { kind: "grid", axes, n: 1 });
       if (start) Object.assign(job, { kind: "img2img", init: start.id, strength: Number(form.elements.strength.value) });
       if (start && mask.chosen()) Object.assign(job, await mask.settings());
+      if (axes.length) Object.assign(job, { kind: "grid", axes, n: 1 });
       const { id } = await send("/jobs", job);
       follow(id);
       await refresh();
