@@ -127,7 +127,7 @@ def test_a_network_is_found_given_a_picture_shown_its_map_and_asked_for(server: 
     picture = asked.pop("image")
     assert asked == {
         "model": "edges", "module": "canny", "resolution": 64, "low": 100, "high": 200, "weight": 0.8,
-        "guidance_start": 0.25, "guidance_end": 1, "mode": "balanced", "resize_mode": "crop",
+        "guidance_start": 0.25, "guidance_end": 1, "mode": "balanced", "resize_mode": "crop", "union": None,
     }  # fmt: skip
     go(browser, server.url)
     browser.wait(SEEN)
@@ -163,7 +163,7 @@ def test_an_infotext_gives_the_units_back_but_for_their_pictures(server: Pretend
     values = browser.value(
         "[...document.querySelectorAll('.unit')[0].querySelectorAll('[data-control]')].map((each) => each.value)"
     )
-    assert values == ["depths", "canny", "100", "200", "", "0.5", "0", "1", "balanced", "fill"]
+    assert values == ["depths", "canny", "100", "200", "", "0.5", "0", "1", "balanced", "fill", ""]
     told = browser.value("[...document.querySelectorAll('.unit > p')].map((each) => each.textContent)")
     assert "the picture that it saw is not in the text" in told[0]
     assert told[1] == "Not here, so left as usual: module depth_midas, control mode My prompt is more important"

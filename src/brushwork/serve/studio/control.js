@@ -141,6 +141,7 @@ function make(given, { names, modules, start, size: drawn, changed, remove }) {
     guidance_end: number(given.guidance_end, { min: 0, max: 1, step: "any" }),
     mode: select(MODES, given.mode),
     resize_mode: select(RESIZES, given.resize_mode),
+    union: number(given.union, { min: 0, placeholder: "none" }),
   };
   for (const [name, control] of Object.entries(parts)) control.dataset.control = name;
   const edges = h("div", { className: "fields" }, field("Weakest edge", parts.low), field("Sure edge", parts.high), field("Looked for at (px)", parts.resolution));
@@ -213,14 +214,15 @@ function make(given, { names, modules, start, size: drawn, changed, remove }) {
 
   function values() {
     const read = Object.entries(parts).map(([name, control]) => [name, NUMBERS.includes(name) ? Number(control.value) : control.value]);
-    return { ...Object.fromEntries(read), resolution: Number(parts.resolution.value) || null };
+    const union = parts.union.value === "" ? null : Number(parts.union.value);
+    return { ...Object.fromEntries(read), resolution: Number(parts.resolution.value) || null, union };
   }
 
   const element = h("fieldset", { className: "unit" }, legend,
     h("div", { className: "row" }, field("Network", parts.model), button("Remove", remove)),
     drop, field("How its map is made", parts.module), edges,
     h("div", { className: "fields" }, field("Weight", parts.weight), field("Begins at (0 to 1)", parts.guidance_start),
-      field("Ends at (0 to 1)", parts.guidance_end), field("Mode", parts.mode), field("Other proportions", parts.resize_mode)),
+      field("Ends at (0 to 1)", parts.guidance_end), field("Mode", parts.mode), field("Other proportions", parts.resize_mode), field("Sort of map (of a union)", parts.union)),
     told);
   element.addEventListener("input", (event) => {
     tell("");
