@@ -164,7 +164,8 @@ def _thumb(path: Any) -> bytes:
 def _catalogue(router: APIRouter, engine: Engine) -> None:
     @router.get("/api/v1/models", tags=["catalogue"])
     async def all_models() -> list[dict[str, Any]]:
-        """Return the models that a job can name."""
+        """Return the models that a job can name; the hash of a single file is in its title once it is known."""
+        engine.hash_models()
         return [
             {"name": each.name, "title": each.title, "detail": each.detail, "inpainting": each.inpainting}
             for each in engine.catalogue.all("model")
