@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from browser import Browser, needs_browser
+from clicking import drop, go, paste, press, put, submit
 from PIL import Image, ImageDraw
 from pretending import pretending
 from served import serving
@@ -26,20 +27,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, needs_browser]
 
-GENERATE = "!!document.querySelector('form [name=prompt]') && !!document.querySelector('.units')"
-PRESS = """((text, within) => {
-    const every = [...document.querySelectorAll(`${within} button`)];
-    const found = every.find((each) => each.textContent === text && !each.hidden);
-    if (!found) throw new Error(`no button ${text}`);
-    found.click();
-})"""
-DROP = """((place, data) => {
-    const given = new DataTransfer();
-    const bytes = Uint8Array.from(atob(data), (each) => each.charCodeAt(0));
-    given.items.add(new File([bytes], "x.png", { type: "image/png" }));
-    const event = new DragEvent("drop", { dataTransfer: given, bubbles: true, cancelable: true });
-    document.querySelector(place).dispatchEvent(event);
-})"""
 SEEN = """(() => {
     const both = [...document.querySelectorAll(".unit .seen img")];
     return both.length > 1 && both.every((each) => each.naturalWidth);
@@ -67,32 +54,8 @@ def house() -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def go(browser: Browser, url: str) -> None:
-    browser.send("Page.navigate", url="about:blank")
-    browser.open(f"{url}/#generate")
-    browser.wait(GENERATE)
-
-
-def press(browser: Browser, text: str, within: str = "main") -> None:
-    browser.value(f"{PRESS}({json.dumps(text)}, {json.dumps(within)})")
-
-
-def put(browser: Browser, selector: str, value: str) -> None:
-    browser.value(
-        f"""(() => {{
-            const control = document.querySelector({json.dumps(selector)});
-            control.value = {json.dumps(value)};
-            control.dispatchEvent(new Event("input", {{ bubbles: true }}));
-        }})()"""
-    )
-
-
 def said(browser: Browser, selector: str) -> str:
     return str(browser.value(f"document.querySelector({json.dumps(selector)}).textContent"))
-
-
-def submit(browser: Browser) -> None:
-    browser.value("document.querySelector('form').requestSubmit()")
 
 
 def newest(server: Pretended) -> dict[str, Any]:
@@ -111,7 +74,7 @@ def test_a_network_is_found_given_a_picture_shown_its_map_and_asked_for(server: 
     put(browser, "form [name=prompt]", "a house")
     submit(browser)
     browser.wait("document.querySelector('.unit > p').textContent === 'choose the picture that it sees'")
-    browser.value(f"{DROP}('.unit .drop', {json.dumps(house())})")
+    drop(browser, ".unit .drop", house())
     browser.wait(SEEN)
     put(browser, "[data-control=module]", "canny")
     put(browser, "[data-control=resolution]", "64")
@@ -151,14 +114,7 @@ def test_an_infotext_gives_the_units_back_but_for_their_pictures(server: Pretend
         f'{unit.format("canny", "depths [0123abcd]", "Balanced")}", ControlNet 1: "'
         f'{unit.format("depth_midas", "depths", "My prompt is more important")}"'
     )
-    browser.value(
-        f"""(() => {{
-            const clipboardData = new DataTransfer();
-            clipboardData.setData("text", {json.dumps(text)});
-            const event = new ClipboardEvent("paste", {{ clipboardData, cancelable: true }});
-            document.querySelector("[name=prompt]").dispatchEvent(event);
-        }})()"""
-    )
+    paste(browser, text)
     browser.wait("document.querySelectorAll('.unit').length === 2")
     values = browser.value(
         "[...document.querySelectorAll('.unit')[0].querySelectorAll('[data-control]')].map((each) => each.value)"
@@ -169,7 +125,7 @@ def test_an_infotext_gives_the_units_back_but_for_their_pictures(server: Pretend
     assert told[1] == "Not here, so left as usual: module depth_midas, control mode My prompt is more important"
     submit(browser)
     browser.wait("document.querySelector('.unit > p').textContent === 'choose the picture that it sees'")
-    browser.value(f"{DROP}('.card > .drop', {json.dumps(house())})")
+    drop(browser, ".card > .drop", house())
     browser.wait("!document.querySelector('img.start').hidden")
     browser.wait("document.querySelector('.unit .note').textContent.includes('started from')")
     submit(browser)
@@ -187,7 +143,7 @@ def test_mini_is_steered_from_the_page_and_its_settings_come_back(tmp_path: Path
         url = server.url.rstrip("/")
         go(browser, url)
         press(browser, "Add a ControlNet")
-        browser.value(f"{DROP}('.unit .drop', {json.dumps(house())})")
+        drop(browser, ".unit .drop", house())
         browser.wait(SEEN)
         for name, value in {"prompt": "a red house", "steps": "3", "n": "1", "seed": "5"}.items():
             put(browser, f"form [name={name}]", value)

@@ -36,15 +36,16 @@ export async function show(page, [model]) {
   const chosen = h("img", { className: "start", alt: "The picture to start from", hidden: true });
   const file = h("input", { type: "file", accept: "image/png,image/jpeg,image/webp", className: "unseen", onchange: () => file.files[0] && take(file.files[0]) });
   const clear = button("Start from noise", () => begin(null), { hidden: true });
+  const from = button("Generate from it", () => form.requestSubmit(), { className: "main", hidden: true });
   const drop = h("div", { className: "drop" }, startNote, chosen,
-    h("div", { className: "buttons" }, h("label", { className: "button" }, "Choose a picture", file), clear), mask.element);
+    h("div", { className: "buttons" }, h("label", { className: "button" }, "Choose a picture", file), clear), mask.element, from);
   drops(drop, async ([first]) => first && take(first));
 
   function begin(picture) {
     start = picture;
     mask.begin(picture);
     steering.begin(picture);
-    clear.hidden = chosen.hidden = !picture;
+    clear.hidden = from.hidden = chosen.hidden = !picture;
     form.elements.strength.closest("label").hidden = !picture;
     if (picture) chosen.src = image(picture.id);
     startNote.textContent = picture ? `Starts from this picture of ${picture.width} × ${picture.height}; strength says how much of it changes.` : NONE;
@@ -113,6 +114,7 @@ export async function show(page, [model]) {
       button("Draw a part of it", async () => { await reuse(each); mask.open(); }),
       steering.here() ? button("Let ControlNet see it", async () => steering.take(await copied(each))) : null,
       button("Make it larger", () => larger(each)),
+      button("Its seed", () => { form.elements.seed.value = each.seed; keep(); }),
       button("Its settings", async () => {
         restore(await send("/metadata/text", { text: each.infotext ?? "" }), job);
         scrollTo({ top: 0, behavior: "smooth" });
@@ -201,7 +203,7 @@ function panel(models, adapters, samplers, vaes, xyz) {
       field("Seed (-1: random)", number(-1, { name: "seed", min: -1 })),
       field("Strength", number(0.6, { name: "strength", min: 0.05, max: 1, step: 0.05 }))),
     more(samplers, vaes), xyz.element,
-    h("div", { className: "buttons" }, h("button", { className: "main" }, "Generate")));
+    h("div", { className: "buttons go" }, h("button", { className: "main", title: "Ctrl+Enter" }, "Generate")));
 }
 
 export function asked(form) {
