@@ -111,18 +111,18 @@ def test_an_infotext_gives_the_units_back_but_for_their_pictures(server: Pretend
     unit = "Module: {}, Model: {}, Weight: 0.5, Resize Mode: Resize and Fill, Pixel Perfect: True, Control Mode: {}"
     text = (
         f'a house\nSteps: 7, Sampler: Euler, Seed: 5, Size: 64x64, ControlNet 0: "'
-        f'{unit.format("canny", "depths [0123abcd]", "Balanced")}", ControlNet 1: "'
-        f'{unit.format("depth_midas", "depths", "My prompt is more important")}"'
+        f'{unit.format("canny", "depths [0123abcd]", "My prompt is more important")}", ControlNet 1: "'
+        f'{unit.format("depth_midas", "depths", "Mine")}"'
     )
     paste(browser, text)
     browser.wait("document.querySelectorAll('.unit').length === 2")
     values = browser.value(
         "[...document.querySelectorAll('.unit')[0].querySelectorAll('[data-control]')].map((each) => each.value)"
     )
-    assert values == ["depths", "canny", "100", "200", "", "0.5", "0", "1", "balanced", "fill", ""]
+    assert values == ["depths", "canny", "100", "200", "", "0.5", "0", "1", "prompt", "fill", ""]
     told = browser.value("[...document.querySelectorAll('.unit > p')].map((each) => each.textContent)")
     assert "the picture that it saw is not in the text" in told[0]
-    assert told[1] == "Not here, so left as usual: module depth_midas, control mode My prompt is more important"
+    assert told[1] == "Not here, so left as usual: module depth_midas, control mode Mine"
     submit(browser)
     browser.wait("document.querySelector('.unit > p').textContent === 'choose the picture that it sees'")
     drop(browser, ".card > .drop", house())

@@ -88,6 +88,9 @@ def test_a_plot_from_a_picture_of_all_but_what_is_painted(server: Pretended, bro
     go(browser, server.url)
     drop(browser, ".card > .drop", picture((48, 24)))
     browser.wait("!document.querySelector('img.start').hidden")
+    press(browser, "Draw it in its size")
+    sides = [browser.value(f"document.querySelector('form [name={each}]').value") for each in ("width", "height")]
+    assert sides == ["48", "24"]
     browser.value("document.querySelector('.drop details').open = true; 1")
     browser.value("""[...document.querySelectorAll(".drop details select")].at(-1).value = "rest"; 1""")
     browser.value(PAINT)

@@ -6,7 +6,7 @@ import { button, drops, field, h, number, select, toast } from "./dom.js";
 const KEY = "brushwork.controlnet";
 const WAIT = 300;  // milliseconds without a change before the map is made again
 const MODULES = { none: "none: it is the map", canny: "canny: its edges", invert: "invert: black lines on white" };
-const MODES = [["balanced", "Balanced"], ["guess", "Guess (with the prompt only)"]];
+const MODES = [["balanced", "Balanced"], ["prompt", "My prompt is more important"], ["control", "ControlNet is more important"], ["guess", "Guess (with the prompt only)"]];
 const RESIZES = [["crop", "Crop"], ["stretch", "Stretch"], ["fill", "Fill the margins"]];
 const USUAL = { module: "none", resolution: 512, low: 100, high: 200, weight: 1, guidance_start: 0, guidance_end: 1, mode: "balanced", resize_mode: "crop" };
 const NUMBERS = ["resolution", "low", "high", "weight", "guidance_start", "guidance_end"];

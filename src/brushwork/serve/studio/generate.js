@@ -9,6 +9,7 @@ import { plot } from "./plot.js";
 import { styles } from "./styles.js";
 import { welcome } from "./welcome.js";
 
+const LONGEST = 1024;
 const INFOTEXT = /\nSteps: \d+, /;
 
 export async function show(page, [model]) {
@@ -36,19 +37,27 @@ export async function show(page, [model]) {
   const chosen = h("img", { className: "start", alt: "The picture to start from", hidden: true });
   const file = h("input", { type: "file", accept: "image/png,image/jpeg,image/webp", className: "unseen", onchange: () => file.files[0] && take(file.files[0]) });
   const clear = button("Start from noise", () => begin(null), { hidden: true });
+  const size = button("Draw it in its size", () => sized(start), { hidden: true });
   const from = button("Generate from it", () => form.requestSubmit(), { className: "main", hidden: true });
   const drop = h("div", { className: "drop" }, startNote, chosen,
-    h("div", { className: "buttons" }, h("label", { className: "button" }, "Choose a picture", file), clear), mask.element, from);
+    h("div", { className: "buttons" }, h("label", { className: "button" }, "Choose a picture", file), clear, size), mask.element, from);
   drops(drop, async ([first]) => first && take(first));
 
   function begin(picture) {
     start = picture;
     mask.begin(picture);
     steering.begin(picture);
-    clear.hidden = from.hidden = chosen.hidden = !picture;
+    clear.hidden = size.hidden = from.hidden = chosen.hidden = !picture;
     form.elements.strength.closest("label").hidden = !picture;
     if (picture) chosen.src = image(picture.id);
-    startNote.textContent = picture ? `Starts from this picture of ${picture.width} × ${picture.height}; strength says how much of it changes.` : NONE;
+    startNote.textContent = picture ? `Starts from this picture of ${picture.width} × ${picture.height}; strength says how much of it changes. What is beyond the size that is drawn is cut.` : NONE;
+  }
+
+  // Width and height from the picture, no side longer than LONGEST.
+  function sized({ width, height }) {
+    const scale = Math.min(1, LONGEST / Math.max(width, height));
+    for (const [name, side] of Object.entries({ width, height })) form.elements[name].value = Math.max(8, Math.round((side * scale) / 8) * 8);
+    form.elements.width.dispatchEvent(new Event("input", { bubbles: true }));
   }
 
   async function take(given) {
