@@ -106,6 +106,20 @@ def test_newer_clients_choose_from_lists_and_get_what_they_ask_for(server: Prete
     assert wide == 3 * high - 2 * 4, "squares, four pixels between and around, and no legend"
 
 
+def test_a_direction_that_is_nothing_stays_free(server: Pretended, web: webuiapi.WebUIApi) -> None:
+    rest = (False, False, False, False, True, True, False, 0, False)
+    asked = plot(OFF, [4, "1,2,3", []], rest=rest)
+    drawn = web.txt2img(prompt="a cat", seed=9, script_name="x/y/z plot", script_args=asked)
+    wide, high = drawn.images[0].size
+    assert high == 3 * wide, "one below another"
+    assert drawn.info["all_seeds"] == [9, 10, 11]
+    assert [each["label"] for each in newest(server)["pictures"]] == ["steps 1", "steps 2", "steps 3"]
+    fields = infotext.parse(drawn.info["infotexts"][0]).fields
+    assert ("X Type" in fields, fields["Y Values"]) == (False, "1, 2, 3")
+    job = {"kind": "grid", "prompt": "a", "axes": [{"name": "nothing", "values": ["a"]}]}
+    assert "keeps a direction free" in server.ask("POST", "/api/v1/jobs", json=job).text
+
+
 def test_places_are_those_of_1_10_1_and_what_is_published_has_them(server: Pretended) -> None:
     found = server.ask("GET", "/sdapi/v1/script-info").json()
     assert [(each["name"], each["is_img2img"]) for each in found] == [("x/y/z plot", False), ("x/y/z plot", True)]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NONE = "none"
 """On the axis of adapters: a picture without one; on that of VAEs: the model's own."""
-PROMPT = "prompt"
+PROMPT, NOTHING = "prompt", "nothing"
 FIRST = ("adapter", "sampler")
 """Axes that come before those that say more of the same thing: the adapter's weight, the sampler's schedule."""
 WHOLE = ("seed", "steps", "clip_skip", "variation_seed", "hires_steps")
@@ -38,9 +38,16 @@ class Axis(Settings):
     name: Literal[
         "model", "prompt", "seed", "steps", "guidance_scale", "sampler", "schedule", "size", "adapter",
         "adapter_weight", "clip_skip", "vae", "strength", "noise_multiplier", "variation_seed", "variation_strength",
-        "hires_steps", "hires_strength", "hires_upscaler", "hires_sampler",
+        "hires_steps", "hires_strength", "hires_upscaler", "hires_sampler", "nothing",
     ]  # fmt: skip
     values: tuple[str | float, ...] = Field(min_length=1, max_length=50)
+
+    @model_validator(mode="after")
+    def _nothing(self) -> Axis:
+        if self.name == NOTHING and self.values != ("",):
+            message = "values: nothing has one, which is empty: it keeps a direction free, so that a grid has rows only"
+            raise ValueError(message)
+        return self
 
     def changes(self, asked: Grid, now: Mapping[str, Any], value: str | float) -> dict[str, Any]:
         """Return what a value of this axis changes about a request.
@@ -60,6 +67,8 @@ class Axis(Settings):
         if self.name in ("strength", "noise_multiplier") and asked.init is None:
             message = f"axes: {self.name}: these pictures are from text alone; name the one to start from in init"
             raise ConfigError(message)
+        if self.name == NOTHING:
+            return {}
         if self.name == PROMPT:
             found: Any = self._replaced(now, str(value))
         elif self.name in ("adapter", "adapter_weight"):
@@ -157,7 +166,7 @@ class Grid(Changed):
 
     @model_validator(mode="after")
     def _once(self) -> Grid:
-        names = [axis.name for axis in self.axes if axis.name != PROMPT]
+        names = [axis.name for axis in self.axes if axis.name not in (PROMPT, NOTHING)]
         if len(set(names)) < len(names) or self.n != 1:
             message = "axes: each once (but prompt), and n is 1: seeds are an axis"
             raise ValueError(message)
@@ -194,8 +203,8 @@ class Grid(Changed):
             first = error.errors()[0]
             message = f"axes: {'.'.join(map(str, first['loc']))}: {first['msg']}"
             raise ConfigError(message) from None
-        label = ", ".join(f"{axis.name} {shown(value)}" for axis, value in chosen[::-1])
-        return changed.one(changed.seed, label=label)
+        said = [f"{axis.name} {shown(value)}" for axis, value in chosen[::-1] if axis.name != NOTHING]
+        return changed.one(changed.seed, label=", ".join(said))
 
     def _further(self, places: tuple[int, ...]) -> int:
         """Return how much further the seed counts at a place: as on an odometer of the axes that vary it."""

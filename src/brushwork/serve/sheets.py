@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from brushwork import infotext
-from brushwork.serve.grids import shown
+from brushwork.serve.grids import NOTHING, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ WORDS = {
     "guidance_scale": "CFG scale", "adapter_weight": "adapter weight", "clip_skip": "clip skip", "vae": "VAE",
     "noise_multiplier": "noise multiplier", "variation_seed": "variation seed", "hires_steps": "hires steps",
     "variation_strength": "variation strength", "hires_strength": "hires strength", "hires_sampler": "hires",
-    "hires_upscaler": "hires", "prompt": "", "model": "",
+    "hires_upscaler": "hires", "prompt": "", "model": "", "nothing": "",
 }  # fmt: skip
 A1111 = {
     "model": "Checkpoint name", "prompt": "Prompt S/R", "seed": "Seed", "steps": "Steps", "guidance_scale": "CFG Scale",
@@ -125,6 +125,8 @@ def described(kind: str, asked: Mapping[str, Any], first: str) -> str:
     if kind == "grid":
         fields["Script"] = "X/Y/Z plot"
         for letter, axis in zip("XYZ", asked["axes"], strict=False):
+            if axis["name"] == NOTHING:
+                continue
             fields[f"{letter} Type"] = A1111[axis["name"]]
             fields[f"{letter} Values"] = _written(axis["values"])
     return infotext.write(found.prompt, found.negative_prompt, fields)

@@ -79,8 +79,7 @@ class Plot:
     """What a request asks of the script."""
 
     axes: tuple[Axis, ...]
-    letters: tuple[str, ...]
-    """Of A1111's three, those that are something."""
+    """x, y and z, without what is nothing at the end."""
     legend: bool = True
     lone: bool = False
     sub_grids: bool = False
@@ -97,10 +96,8 @@ class Plot:
             message = f"script_args: the plot has one picture in each cell, not {job.n}: batch_size and n_iter are 1"
             raise ConfigError(message)
         given = {name: getattr(job, name) for name in type(job).model_fields if name != "kind"}
-        places = {letter: place for place, letter in enumerate(self.letters)}
-        vary = tuple(AXES[places[letter]] for letter in self.vary if letter in places)
         axes = tuple(self._settled(axis, job) for axis in self.axes)
-        return Grid.model_validate({**given, "axes": axes, "vary_seeds": vary})
+        return Grid.model_validate({**given, "axes": axes, "vary_seeds": self.vary})
 
     def _settled(self, axis: Axis, job: TextToImage | ImageToImage) -> Axis:
         """Return an axis by our grid's name for it: in txt2img Denoising is that of the second pass."""
@@ -131,11 +128,12 @@ class Script:
         return self._plot(_arguments(request.script_args), request, image=image)
 
     def _plot(self, given: _Arguments, request: Generation, *, image: bool) -> Plot:
-        axes, letters = [], []
+        axes, free = [], Axis(name="nothing", values=("",))
         known = labels(image=image, old=given.old)
         for letter, (which, typed, chosen) in zip(AXES, given.axes, strict=True):
             label = _label(which, known, letter)
             if label == NOTHING:
+                axes.append(free)
                 continue
             if label not in OURS:
                 here = ", ".join(each for each in known if each in OURS)
@@ -147,14 +145,15 @@ class Script:
             except ConfigError as error:
                 message = f"script_args: {letter}: {label}: {error}"
                 raise ConfigError(message) from None
-            letters.append(letter)
+        while axes and axes[-1] is free:
+            del axes[-1]
         if not axes:
             message = "script_args: all three axes are Nothing; choose one, or leave the script out"
             raise ConfigError(message)
         if given.keep_random and request.seed < 0 and "seed" not in {each.name for each in axes}:
             message = f"script_args: {KEPT}"
             raise ConfigError(message)
-        return Plot(tuple(axes), tuple(letters), given.legend, given.lone, given.sub_grids, given.vary, given.margin)
+        return Plot(tuple(axes), given.legend, given.lone, given.sub_grids, given.vary, given.margin)
 
     def _axis(self, label: str, source: str | list[str], given: _Arguments, request: Generation) -> Axis:
         name, kind = OURS[label]
