@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from browser import Browser, needs_browser
 from clicking import drop, go, paste, press, put, submit
 from PIL import Image
 from pretending import pretending
+from safetensors.torch import save_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from pretending import Pretended
 
@@ -119,3 +122,37 @@ def test_a_plot_from_a_picture_of_all_but_what_is_painted(server: Pretended, bro
     browser.wait("document.querySelector('#toasts').innerText.includes('strength: these pictures are from text alone')")
     put(browser, "form [name=x_axis]", "")
     put(browser, "form [name=y_axis]", "")
+
+
+def test_adapters_and_embeddings_become_words_and_both_prompts_are_counted(tmp_path: Path, browser: Browser) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    save_file(
+        {"unet.a.lora_A.weight": torch.ones(2, 2), "unet.a.lora_B.weight": torch.ones(2, 2)}, folder / "ink.safetensors"
+    )
+    save_file({"emb_params": torch.ones(1, 8)}, folder / "sketchy.safetensors")
+    with pretending(tmp_path, models=(folder,)) as server:
+        go(browser, server.url)
+        put(browser, "form [name=prompt]", "a dog")
+        for word, where in (
+            ("<lora:ink:1>", "Into the prompt"),
+            ("sketchy", "Into the prompt"),
+            ("sketchy", "Into the negative"),
+        ):
+            put(browser, "[aria-label='Adapter or embedding']", word)
+            press(browser, where)
+        values = [
+            browser.value(f"document.querySelector('form [name={each}]').value")
+            for each in ("prompt", "negative_prompt")
+        ]
+        assert values == ["a dog <lora:ink:1> sketchy", "sketchy"]
+        counted = "[...document.querySelectorAll('form output')].map((each) => each.textContent)"
+        browser.wait(f"{counted}.every((each) => each.startsWith('1/75 tokens'))")
+        put(browser, "form [name=negative_prompt]", "")
+        browser.wait(f"{counted}[1] === ''")
+        drop(browser, ".card > .drop", picture((20, 10)))
+        browser.wait("!document.querySelector('img.start').hidden")
+        press(browser, "Enlarge it")
+        browser.wait("!!document.querySelector('dialog[open]')")
+        press(browser, "Make", "dialog")
+        browser.wait("document.querySelector('dialog img')?.naturalWidth === 40")

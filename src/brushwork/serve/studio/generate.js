@@ -8,13 +8,14 @@ import { counter, fill as fillMore, forMasks, masked, more, settings } from "./m
 import { plot } from "./plot.js";
 import { styles } from "./styles.js";
 import { welcome } from "./welcome.js";
+import { words } from "./words.js";
 
 const LONGEST = 1024;
 const INFOTEXT = /\nSteps: \d+, /;
 
 export async function show(page, [model]) {
-  const [models, adapters, samplers, vaes] = await Promise.all(
-    ["/models", "/adapters", "/samplers", "/vaes"].map((each) => get(each)));
+  const [models, adapters, samplers, vaes, embeddings] = await Promise.all(
+    ["/models", "/adapters", "/samplers", "/vaes", "/embeddings"].map((each) => get(each)));
   const result = h("div", {}, h("p", { className: "note" }, "Write what shall be drawn, and press Generate."));
   const history = h("div", { className: "stack" });
   let close = null;
@@ -27,6 +28,7 @@ export async function show(page, [model]) {
   forMasks(form, models);
   xyz.ready();
   await styles(form, keep);
+  form.querySelector("#styles").after(words(form, adapters, embeddings) ?? "");
   const steering = await controls(form);
   xyz.element.before(steering.element);
   const stopCounting = counter(form);
@@ -38,16 +40,17 @@ export async function show(page, [model]) {
   const file = h("input", { type: "file", accept: "image/png,image/jpeg,image/webp", className: "unseen", onchange: () => file.files[0] && take(file.files[0]) });
   const clear = button("Start from noise", () => begin(null), { hidden: true });
   const size = button("Draw it in its size", () => sized(start), { hidden: true });
+  const enlarge = button("Enlarge it", () => larger({ ...start, label: "The picture", seed: "picture" }), { hidden: true });
   const from = button("Generate from it", () => form.requestSubmit(), { className: "main", hidden: true });
   const drop = h("div", { className: "drop" }, startNote, chosen,
-    h("div", { className: "buttons" }, h("label", { className: "button" }, "Choose a picture", file), clear, size), mask.element, from);
+    h("div", { className: "buttons" }, h("label", { className: "button" }, "Choose a picture", file), clear, size, enlarge), mask.element, from);
   drops(drop, async ([first]) => first && take(first));
 
   function begin(picture) {
     start = picture;
     mask.begin(picture);
     steering.begin(picture);
-    clear.hidden = size.hidden = from.hidden = chosen.hidden = !picture;
+    clear.hidden = size.hidden = enlarge.hidden = from.hidden = chosen.hidden = !picture;
     form.elements.strength.closest("label").hidden = !picture;
     if (picture) chosen.src = image(picture.id);
     startNote.textContent = picture ? `Starts from this picture of ${picture.width} × ${picture.height}; strength says how much of it changes. What is beyond the size that is drawn is cut.` : NONE;
@@ -198,6 +201,7 @@ function panel(models, adapters, samplers, vaes, xyz) {
     field("Prompt", h("textarea", { name: "prompt", required: true, placeholder: "a dog on a red background" })),
     h("output", { className: "note" }),
     field("Negative prompt", h("textarea", { name: "negative_prompt", rows: 1, className: "low" })),
+    h("output", { className: "note" }),
     h("div", { id: "styles" }),
     h("div", { className: "fields" },
       field("Adapter", select([["", "none"], ...adapters.map((each) => each.name)], "", { name: "adapter" })),

@@ -106,14 +106,21 @@ export function fill(form, fields) {
   if ((hires || fields["Hires resize"]) && fields["Denoising strength"]) put("hires_strength", fields["Denoising strength"]);
 }
 
-// Counts the prompt's tokens while it is typed: 13/75. Returns how to stop.
+// Counts the tokens of both prompts while they are typed: 13/75. Returns how to stop.
 export function counter(form) {
-  const { model, prompt } = form.elements;
-  const tokens = form.querySelector("output");
+  const { model, prompt, negative_prompt: negative } = form.elements;
+  const [first, second] = form.querySelectorAll("output");
+  const stops = [counted(model, prompt, first), counted(model, negative, second, true)];
+  return () => stops.forEach((stop) => stop());
+}
+
+// Nothing is asked about an empty text that need not be there.
+function counted(model, prompt, tokens, optional = false) {
   let timer = 0;
   let asked = 0;
   async function count() {
     const mine = ++asked;
+    if (optional && !prompt.value.trim()) { tokens.textContent = ""; return; }
     try {
       const found = await send("/tokens", { model: model.value, text: prompt.value });
       if (mine !== asked) return;
