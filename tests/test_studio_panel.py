@@ -115,6 +115,7 @@ def test_a_plot_from_a_picture_of_all_but_what_is_painted(server: Pretended, bro
         put(browser, f"form [name={name}]", "")
     drop(browser, ".card > .drop", sheet)
     browser.wait("document.querySelector('form [name=y_axis]').value === 'schedule'")
+    browser.wait(f"!document.querySelector('img.start').src.includes('{job['init']}')")
     values = [browser.value(f"document.querySelector('form [name={each}]').value") for each in ("x_axis", "x_values")]
     assert values == ["strength", "0.5, 1"]
     press(browser, "Start from noise")

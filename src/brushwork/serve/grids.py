@@ -27,7 +27,7 @@ PROMPT, NOTHING = "prompt", "nothing"
 FIRST = ("adapter", "sampler")
 """Axes that come before those that say more of the same thing: the adapter's weight, the sampler's schedule."""
 WHOLE = ("seed", "steps", "clip_skip", "variation_seed", "hires_steps")
-REAL = ("guidance_scale", "strength", "variation_strength", "noise_multiplier", "hires_strength")
+REAL = ("guidance_scale", "strength", "variation_strength", "noise_multiplier", "mask_strength", "hires_strength")
 HIRES = {"hires_steps": "steps", "hires_strength": "strength", "hires_upscaler": "upscaler", "hires_sampler": "sampler"}
 Letter = Literal["x", "y", "z"]
 
@@ -38,7 +38,8 @@ class Axis(Settings):
     name: Literal[
         "model", "prompt", "seed", "steps", "guidance_scale", "sampler", "schedule", "size", "adapter",
         "adapter_weight", "clip_skip", "vae", "strength", "noise_multiplier", "variation_seed", "variation_strength",
-        "hires_steps", "hires_strength", "hires_upscaler", "hires_sampler", "nothing",
+        "hires_steps", "hires_strength", "hires_upscaler", "hires_sampler", "mask_strength",
+        "nothing",
     ]  # fmt: skip
     values: tuple[str | float, ...] = Field(min_length=1, max_length=50)
 

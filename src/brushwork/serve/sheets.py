@@ -31,6 +31,7 @@ WORDS = {
     "noise_multiplier": "noise multiplier", "variation_seed": "variation seed", "hires_steps": "hires steps",
     "variation_strength": "variation strength", "hires_strength": "hires strength", "hires_sampler": "hires",
     "hires_upscaler": "hires", "prompt": "", "model": "", "nothing": "",
+    "mask_strength": "mask strength",
 }  # fmt: skip
 A1111 = {
     "model": "Checkpoint name", "prompt": "Prompt S/R", "seed": "Seed", "steps": "Steps", "guidance_scale": "CFG Scale",
@@ -38,7 +39,7 @@ A1111 = {
     "clip_skip": "Clip skip", "vae": "VAE", "schedule": "Schedule type", "strength": "Denoising",
     "hires_strength": "Denoising", "noise_multiplier": "Initial noise multiplier", "variation_seed": "Var. seed",
     "variation_strength": "Var. strength", "hires_steps": "Hires steps", "hires_sampler": "Hires sampler",
-    "hires_upscaler": "Hires upscaler",
+    "hires_upscaler": "Hires upscaler", "mask_strength": "Cond. Image Mask Weight",
 }  # fmt: skip
 """The axes' names in an infotext: A1111's, where it has the axis."""
 

@@ -59,7 +59,7 @@ OURS: dict[str, tuple[str, type]] = {
     "Checkpoint name": ("model", str), "Schedule type": ("schedule", str), "Clip skip": ("clip_skip", int),
     "Denoising": ("strength", float), "Initial noise multiplier": ("noise_multiplier", float),
     "Hires upscaler": ("hires_upscaler", str), "VAE": ("vae", str), "Size": ("size", str), "Adapter": ("adapter", str),
-    "Adapter weight": ("adapter_weight", float),
+    "Adapter weight": ("adapter_weight", float), "Cond. Image Mask Weight": ("mask_strength", float),
 }  # fmt: skip
 SEEDS = ("Seed", "Var. seed")
 CATALOGUED: dict[str, Kind] = {"Checkpoint name": "model", "VAE": "vae", "Adapter": "adapter"}

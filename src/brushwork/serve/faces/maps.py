@@ -1,12 +1,13 @@
-"""What a ControlNet would see of a picture, to look at before anything is drawn."""
+"""The ControlNets, and what one would see of a picture, to look at before anything is drawn."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, HTTPException, Response
 
+from brushwork.controlnet import maps
 from brushwork.serve.controls import MapRequest, draw_map
 
 if TYPE_CHECKING:
@@ -14,8 +15,14 @@ if TYPE_CHECKING:
 
 
 def make_router(engine: Engine) -> APIRouter:
-    """Return the route."""
+    """Return the routes."""
     router = APIRouter()
+
+    @router.get("/api/v1/controlnets", tags=["catalogue"])
+    async def controlnets() -> dict[str, Any]:
+        """Return the ControlNets that a job can name, and the ways to make a map of a picture."""
+        known = [{"name": each.name, "detail": each.detail} for each in engine.catalogue.all("controlnet")]
+        return {"controlnets": known, "modules": maps.available()}
 
     @router.post("/api/v1/controlnets/map", tags=["images"], response_class=Response, responses=PNG)
     async def shown(asked: MapRequest) -> Response:

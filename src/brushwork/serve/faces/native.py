@@ -14,7 +14,6 @@ from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 from pydantic import Field
 
 from brushwork import infotext, samplers
-from brushwork.controlnet import maps
 from brushwork.serve import controls, sheets, uploads
 from brushwork.serve.catalogue import Kind
 from brushwork.serve.grids import Grid
@@ -185,12 +184,6 @@ def _catalogue(router: APIRouter, engine: Engine) -> None:
     async def vaes() -> list[dict[str, Any]]:
         """Return the VAEs that a job can name instead of its model's own."""
         return [{"name": each.name, "detail": each.detail} for each in engine.catalogue.all("vae")]
-
-    @router.get("/api/v1/controlnets", tags=["catalogue"])
-    async def controlnets() -> dict[str, Any]:
-        """Return the ControlNets that a job can name, and the ways to make a map of a picture."""
-        known = [{"name": each.name, "detail": each.detail} for each in engine.catalogue.all("controlnet")]
-        return {"controlnets": known, "modules": maps.available()}
 
     @router.post("/api/v1/catalogue/refresh", tags=["catalogue"])
     async def refresh() -> dict[str, int]:

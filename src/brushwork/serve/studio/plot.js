@@ -6,6 +6,7 @@ import { button, field, h, select } from "./dom.js";
 const NUMBERS = {
   steps: "8, 20, 40", guidance_scale: "3, 5, 8", seed: "1-4", adapter_weight: "0, 0.5, 1", clip_skip: "1-2", strength: "0.3, 0.6, 0.9",
   noise_multiplier: "0.8-1.2 [3]", variation_seed: "1-4", variation_strength: "0, 0.1, 0.2", hires_steps: "5, 10", hires_strength: "0.4, 0.7",
+  mask_strength: "0, 0.5, 1",
 };
 const WHOLE = ["steps", "seed", "clip_skip", "variation_seed", "hires_steps"];
 // What a sheet's infotext calls them.
@@ -14,6 +15,7 @@ const A1111 = {
   Adapter: "adapter", "Adapter weight": "adapter_weight", "Clip skip": "clip_skip", VAE: "vae", "Schedule type": "schedule", Denoising: "strength",
   "Initial noise multiplier": "noise_multiplier", "Var. seed": "variation_seed", "Var. strength": "variation_strength",
   "Hires steps": "hires_steps", "Hires sampler": "hires_sampler", "Hires upscaler": "hires_upscaler",
+  "Cond. Image Mask Weight": "mask_strength",
 };
 const RANGE = /^(-?[\d.]+)\s*-\s*(-?[\d.]+)\s*(?:\(\s*\+?(-?[\d.]+)\s*\)|\[\s*(\d+)\s*\])?$/;
 const MOST = 50;
@@ -28,6 +30,7 @@ export function plot(models, adapters, samplers, vaes) {
     variation_seed: "Variation seed", variation_strength: "Variation strength", strength: "Strength (from a picture)",
     noise_multiplier: "Noise multiplier (from a picture)", hires_steps: "Second pass: steps", hires_strength: "Second pass: strength",
     hires_upscaler: "Second pass: upscaler", hires_sampler: "Second pass: sampler",
+    mask_strength: "Mask strength (models for inpainting)",
   };
   const hints = { ...NUMBERS, size: "64x64, 96x64", prompt: "what is replaced, instead, or instead",
     ...Object.fromEntries(Object.entries(lists).map(([name, values]) => [name, values.slice(0, 2).join(", ")])) };
