@@ -28,7 +28,7 @@ export async function show(page, [model]) {
   forMasks(form, models);
   xyz.ready();
   await styles(form, keep);
-  form.querySelector("#styles").after(words(form, adapters, embeddings) ?? "");
+  form.querySelector("details.more > summary").after(words(form, adapters, embeddings) ?? "");
   const steering = await controls(form);
   xyz.element.before(steering.element);
   const stopCounting = counter(form);
