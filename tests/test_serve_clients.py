@@ -58,6 +58,24 @@ def test_txt2img_and_png_info(web: webuiapi.WebUIApi) -> None:
     assert "Negative prompt: a cat" in info.info
 
 
+def test_an_xyz_plot_has_the_pictures_that_are_drawn_alone(web: webuiapi.WebUIApi) -> None:
+    off, rest = [0, "", []], [True, True, False, False, False, False, False, 0, False]
+    args = [4, "2,3", [], 7, "dog, cat", [], *off, *rest]
+    drawn = web.txt2img(
+        prompt="a dog", sampler_name="Euler a", script_name="x/y/z plot", script_args=args, **{**SMALL, "steps": 9}
+    )
+    assert len(drawn.images) == 1 + 4
+    alone = web.txt2img(prompt="a cat", sampler_name="Euler a", **SMALL)
+    assert np.abs(pixels(drawn.images[4]) - pixels(alone.image)).max() <= 1
+    assert drawn.info["infotexts"][4].startswith("a cat\nSteps: 3,")
+    assert web.png_info(drawn.images[0]).info.count("Type") == 2
+    start: dict[str, Any] = {"images": [alone.image], "prompt": "a dog", **SMALL}  # where Denoising has another place
+    cells = web.img2img(script_name="x/y/z plot", script_args=[25, "0.4,0.9", [], *args[3:]], **start).images
+    strong = web.img2img(denoising_strength=0.9, **start).image
+    assert np.abs(pixels(cells[2]) - pixels(strong)).max() <= 1
+    assert (pixels(cells[1]) != pixels(strong)).any()
+
+
 def test_a_model_switch_by_title_and_the_wait_for_it(web: webuiapi.WebUIApi) -> None:
     assert web.util_get_model_names() == ["mini"]
     web.util_set_model("mini")
@@ -89,7 +107,7 @@ def test_the_other_calls_of_webuiapi(web: webuiapi.WebUIApi) -> None:
     assert web.get_face_restorers() == []
     assert web.get_memory()["ram"]["total"] > 0
     assert web.refresh_checkpoints() is None
-    assert web.get_scripts() == {"txt2img": [], "img2img": []}
+    assert web.get_scripts() == {"txt2img": ["x/y/z plot"], "img2img": ["x/y/z plot"]}
     assert web.set_options(web.get_options()) is None
 
 

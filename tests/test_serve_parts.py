@@ -16,7 +16,8 @@ from brushwork.errors import DataError, ModelError, UserError
 from brushwork.serve import names, uploads
 from brushwork.serve.catalogue import Catalogue
 from brushwork.serve.datasets import Datasets
-from brushwork.serve.jobs import Axis, Grid, TextToImage
+from brushwork.serve.grids import Axis, Grid
+from brushwork.serve.jobs import HiresAsked, TextToImage
 from brushwork.serve.line import Full, Line
 from brushwork.serve.settings import Limits, ServeConfig
 from brushwork.serve.store import Store
@@ -80,6 +81,34 @@ def test_axes_of_adapters_and_their_weights_go_together_in_any_order() -> None:
         assert sorted(have for label, have in found if "ink" in label) == [[("ink", 0.5)], [("ink", 1.0)]]
 
 
+def test_two_axes_of_the_prompt_replace_one_after_the_other_in_both_prompts() -> None:
+    axes = (Axis(name="prompt", values=("dog", "cat")), Axis(name="prompt", values=("red", "blue")))
+    planned = Grid(prompt="a red dog", negative_prompt="dogs", axes=axes).pictures(lambda: 0)
+    assert [(each.prompt, each.negative_prompt) for each in planned] == [
+        ("a red dog", "dogs"), ("a red cat", "cats"), ("a blue dog", "dogs"), ("a blue cat", "cats"),
+    ]  # fmt: skip
+
+
+def test_a_schedule_goes_with_the_sampler_of_the_other_axis_and_a_second_pass_with_its_own() -> None:
+    axes = (Axis(name="schedule", values=("automatic", "karras")), Axis(name="sampler", values=("Euler", "Heun Beta")))
+    planned = Grid(prompt="a dog", axes=axes).pictures(lambda: 0)
+    assert [each.sampler for each in planned] == ["Euler", "Euler Karras", "Heun", "Heun Karras"]
+    axes = (Axis(name="hires_steps", values=(2, 4)), Axis(name="hires_strength", values=(0.5, 0.25)))
+    planned = Grid(prompt="a dog", hires=HiresAsked(scale=2), axes=axes).pictures(lambda: 0)
+    found = [(each.hires.steps, each.hires.strength) for each in planned if each.hires is not None]
+    assert found == [(2, 0.5), (4, 0.5), (2, 0.25), (4, 0.25)]
+
+
+def test_a_grid_can_start_from_a_picture_and_count_its_seeds_on_along_axes() -> None:
+    axes = (Axis(name="strength", values=(0.5, 0.7)), Axis(name="steps", values=(3, 4)), Axis(name="seed", values=(7,)))
+    planned = Grid(prompt="a dog", init="p", mask="m", mask_blur=2, vary_seeds=("x", "y"), axes=axes).pictures(int)
+    assert [(each.strength, each.steps, each.seed, each.init, each.mask, each.mask_blur) for each in planned] == [
+        (0.5, 3, 7, "p", "m", 2), (0.7, 3, 8, "p", "m", 2), (0.5, 4, 9, "p", "m", 2), (0.7, 4, 10, "p", "m", 2),
+    ]  # fmt: skip
+    varied = Grid(prompt="a", axes=(Axis(name="variation_strength", values=(0, 0.5)),)).pictures(lambda: 5)
+    assert [(each.variation_seed, each.variation_strength) for each in varied] == [(5, 0.0), (5, 0.5)]
+
+
 @pytest.mark.parametrize(
     ("axis", "said"),
     [
@@ -88,6 +117,11 @@ def test_axes_of_adapters_and_their_weights_go_together_in_any_order() -> None:
         (Axis(name="size", values=("64",)), "is not WIDTHxHEIGHT"),
         (Axis(name="adapter_weight", values=(1,)), "has no adapters"),
         (Axis(name="clip_skip", values=(0,)), "clip_skip: Input should be greater than 0"),
+        (Axis(name="clip_skip", values=(13,)), "axes: clip_skip: Input should be less than or equal to 12"),
+        (Axis(name="strength", values=(0.5,)), "strength: these pictures are from text alone"),
+        (Axis(name="hires_steps", values=(5,)), "hires_steps: these pictures have no second pass"),
+        (Axis(name="schedule", values=("Karrs",)), "schedule: there is no 'Karrs'. Known: Automatic, Uniform"),
+        (Axis(name="variation_strength", values=(2,)), "variation_strength: Input should be less than or equal to 1"),
     ],
 )
 def test_an_axis_that_cannot_be(axis: Axis, said: str) -> None:

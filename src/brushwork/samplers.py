@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 AUTOMATIC = "Automatic"
+USUAL = "DPM++ 2M"
+"""Where nobody chose one and the model has none of its own."""
 SPACED: Mapping[str, dict[str, Any]] = {
     "Uniform": {"timestep_spacing": "linspace"},
     "SGM Uniform": {"timestep_spacing": "trailing"},

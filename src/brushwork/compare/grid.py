@@ -103,12 +103,13 @@ def prompts_of(side: DrawnSide, wanted: Wanted) -> list[str]:
     return [prompt_of(side.side, text, wanted) for text in wanted.prompts]
 
 
-def sheet(blocks: Sequence[Block], largest: int = LARGEST) -> Image:
-    """Draw the blocks below one another, with their labels.
+def sheet(blocks: Sequence[Block], largest: int = LARGEST, between: int | None = None) -> Image:
+    """Draw the blocks below one another, with their labels; without any, no room is left for them.
 
     Args:
         blocks: The grids.
         largest: Pixels of a picture's longer side; larger pictures are made smaller. Labels grow with large pictures.
+        between: Pixels between two pictures; None: as many as look well.
     """
     from PIL import Image as Images
     from PIL import ImageDraw, ImageFont
@@ -116,10 +117,13 @@ def sheet(blocks: Sequence[Block], largest: int = LARGEST) -> Image:
     side = _side(blocks, largest)
     scale = max(1.0, side / (2 * LARGEST))
     line, gap, margin = (round(scale * each) for each in (LINE, GAP, LABEL))
+    gap = gap if between is None else between
+    named = any(block.title or any(block.columns) for block in blocks)
+    head = line * 4 if named else gap
     if not any(label for block in blocks for label, _ in block.rows):
         margin = gap
     font = ImageFont.load_default(13 * scale)
-    heights = [line * 4 + len(block.rows) * (side + gap + _under(block, line)) for block in blocks]
+    heights = [head + len(block.rows) * (side + gap + _under(block, line)) for block in blocks]
     width = margin + max(len(block.columns) for block in blocks) * (side + gap)
     image = Images.new("RGB", (width, sum(heights)), PAPER)
     pen = ImageDraw.Draw(image)
@@ -132,7 +136,7 @@ def sheet(blocks: Sequence[Block], largest: int = LARGEST) -> Image:
             pen.multiline_text((middle, top + line + 6), text, INK, font, anchor="ma", align="center")
         for row, (label, pictures) in enumerate(block.rows):
             height_of_row = side + gap + _under(block, line)
-            upper = top + line * 4 - 8 + row * height_of_row
+            upper = top + (head - 8 if named else head) + row * height_of_row
             pen.multiline_text((4, upper + 4), _wrapped(label, LABEL - 12), INK, font)
             for column, shown in enumerate(pictures):
                 left = margin + column * (side + gap)

@@ -70,7 +70,7 @@ class Answers:
 
         @app.exception_handler(RequestValidationError)
         async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-            told = [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()]
+            told = [f"{'.'.join(map(str, each['loc'][1:]))}: {_message(each)}" for each in error.errors()]
             first = ".".join(map(str, error.errors()[0]["loc"][1:])) or None
             return self.refuse(request, listing(told, 5), first)
 
@@ -79,7 +79,7 @@ class Answers:
             """Refuse what the face's own form allows and a job does not."""
             first = error.errors()[0]
             name = ".".join(map(str, first["loc"]))
-            return self.refuse(request, f"{name}: {first['msg']}", name)
+            return self.refuse(request, f"{name}: {_message(first)}", name)
 
         @app.exception_handler(ClientDisconnect)
         async def cut(request: Request, error: ClientDisconnect) -> JSONResponse:
@@ -106,6 +106,11 @@ class Answers:
         async def fault(request: Request, error: Exception) -> JSONResponse:
             del error  # it is in the server's log
             return self.answer(request, 500, "server_error", "A fault of the server; its log says more.")
+
+
+def _message(error: Any) -> str:
+    """Return what pydantic says is wrong, in our own words where a validator of ours said it."""
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
 def _sendable(text: str) -> str:

@@ -34,6 +34,7 @@ SHORT = 10
 ENCODERS = 2
 CONFIG = 1 << 20
 """Bytes; a longer config.json is of something else."""
+SUFFIX = ".safetensors"
 _VAE = ("first_stage_model.", "encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 _CONTROL = (
     "controlnet_cond_embedding.conv_in.weight",
@@ -59,6 +60,11 @@ class Entry:
     sha256: str | None = None
     inpainting: bool = False
     """Whether it is a model whose UNet sees masks."""
+
+    @property
+    def file(self) -> bool:
+        """Whether it is one file, which has a hash; a folder has none."""
+        return self.path.endswith(SUFFIX)
 
     @property
     def title(self) -> str:
@@ -164,7 +170,7 @@ def _of_folder(folder: Path) -> Iterator[Entry]:
             yield Entry(path.parent.name, "model", str(path.parent), "diffusers folder", inpainting=inpainting)
         elif path.name == "config.json" and _kind_of(path) is not None and not _inside_pipeline(path, root):
             yield Entry(path.parent.name, _kind_of(path) or "vae", str(path.parent), "diffusers folder")
-        elif path.suffix == ".safetensors" and path.is_file() and not _inside_pipeline(path, root):
+        elif path.suffix == SUFFIX and path.is_file() and not _inside_pipeline(path, root):
             entry = _of_file(path)
             if entry is not None:
                 yield entry

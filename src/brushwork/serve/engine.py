@@ -37,7 +37,9 @@ from brushwork.serve.training import Trainings
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from brushwork.serve.jobs import Compare, Grid, ImageToImage, Planned, TextToImage
+    from brushwork.serve.catalogue import Entry
+    from brushwork.serve.grids import Grid
+    from brushwork.serve.jobs import Compare, ImageToImage, Planned, TextToImage
     from brushwork.serve.settings import ServeConfig
 
     AnyJob = TextToImage | ImageToImage | Compare | Grid
@@ -88,6 +90,7 @@ class Engine:
         self._wake = asyncio.Event()
         self._errands: set[asyncio.Task[None]] = set()
         self._forever: list[asyncio.Task[None]] = []
+        self._hashing: asyncio.Task[list[Entry]] | None = None
         self.keeper = Keeper(self)
 
     async def start(self) -> int:
@@ -153,6 +156,14 @@ class Engine:
             raise kind(event["message"])
         return {name: event[name] for name in ("tokens", "chunks", "limit", "unread")}
 
+    def hash_models(self) -> None:
+        """Find out the hashes of single files, which takes reading them: in the background, once for each."""
+        files = [each for each in self.catalogue.all("model") if each.sha256 is None and each.file]
+        if files and (self._hashing is None or self._hashing.done()):
+            self._hashing = asyncio.get_running_loop().create_task(
+                asyncio.to_thread(lambda: [self.catalogue.hash(each) for each in files])
+            )
+
     def position(self, job: str) -> int | None:
         """Return how many jobs go before this one; None when it is not waiting."""
         order = self.line.order()
@@ -198,6 +209,7 @@ class Engine:
                 if picture is not None and self.store.picture(picture) is None:
                     message = f"{what}: there is no picture {picture[:40]!r}; send it with POST /api/v1/images"
                     raise ConfigError(message)
+        controls.check_pictures(planned, self.config.limits, self.store.path)
 
     async def _dispatch(self) -> None:
         """Hand out pictures, a few more than are drawn together, so that the worker never waits."""

@@ -9,12 +9,11 @@ nothing another client does, changes it afterwards.
 
 from __future__ import annotations
 
-import itertools
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
-from brushwork import inpaint
+from brushwork import inpaint, samplers
 from brushwork.errors import ConfigError
 from brushwork.hires import LARGEST
 from brushwork.serve.controls import ControlAsked
@@ -27,8 +26,6 @@ RANDOM = -1
 STATES = ("queued", "running", "done", "failed", "cancelled")
 OVER = ("done", "failed", "cancelled")
 SEEDS = 1 << 32
-NONE = "none"
-"""On the axis of adapters: a picture without one."""
 
 
 class AdapterAsked(Settings):
@@ -142,7 +139,7 @@ class Drawn(Settings):
             ConfigError: A change (of an axis) is none that a picture can have.
         """
         given = {name: getattr(self, name) for name in Planned.model_fields if hasattr(self, name)}
-        usual = {"steps": 20, "guidance_scale": 7.0, "sampler": "DPM++ 2M"}
+        usual = {"steps": 20, "guidance_scale": 7.0, "sampler": samplers.USUAL}
         given |= {name: value for name, value in usual.items() if given[name] is None}
         try:
             return Planned(**{**given, "seed": seed, **changes})
@@ -180,11 +177,9 @@ class TextToImage(Drawn):
         return self.numbered(random_seed)
 
 
-class ImageToImage(Drawn):
-    """A picture changed towards a text; with a mask only where that is white (inpainting)."""
+class Changed(Drawn):
+    """How a picture that is started from is changed; it is named by ``init``."""
 
-    kind: Literal["img2img", "inpaint"] = "img2img"
-    init: str = Field(description="The id of a picture: POST /api/v1/images.")
     mask: str | None = Field(None, description="The id of a picture of the same size; white is drawn anew.")
     strength: float = Field(0.75, gt=0, le=1, description="How much of the picture is noised away.")
     noise_multiplier: float = Field(1.0, ge=0, le=1.5, description="The initial noise is multiplied by this.")
@@ -195,6 +190,13 @@ class ImageToImage(Drawn):
         description="The box about the mask, padded by so many pixels, is drawn at the size asked for and put back; "
         "null: the whole picture is drawn.",
     )
+
+
+class ImageToImage(Changed):
+    """A picture changed towards a text; with a mask only where that is white (inpainting)."""
+
+    kind: Literal["img2img", "inpaint"] = "img2img"
+    init: str = Field(description="The id of a picture: POST /api/v1/images.")
 
     @model_validator(mode="after")
     def _masked(self) -> ImageToImage:
@@ -227,111 +229,3 @@ class Compare(Drawn):
             for seeds in every
             for model in self.models
         ]
-
-
-class Axis(Settings):
-    """One direction of a grid."""
-
-    name: Literal[
-        "model", "prompt", "seed", "steps", "guidance_scale", "sampler", "size", "adapter", "adapter_weight",
-        "clip_skip", "vae",
-    ]  # fmt: skip
-    values: tuple[str | float, ...] = Field(min_length=1, max_length=50)
-
-    def changes(self, asked: Drawn, value: str | float, adapters: tuple[AdapterAsked, ...]) -> dict[str, Any]:
-        """Return what a value of this axis changes about a picture.
-
-        For ``prompt`` the first value is searched for and replaced by each (Prompt S/R). ``adapter`` names the only
-        adapter of the picture, "none" is none; for ``adapter_weight`` each of ``adapters`` gets the weight.
-
-        Raises:
-            ConfigError: The value is none of this axis.
-        """
-        if self.name == "prompt":
-            first = str(self.values[0])
-            if first not in asked.prompt:
-                message = f"axes: the prompt has no {first!r} in it, which the prompt axis is to replace"
-                raise ConfigError(message)
-            return {"prompt": asked.prompt.replace(first, str(value))}
-        if self.name in ("adapter", "adapter_weight"):
-            return {"adapters": self._adapters(value, adapters)}
-        if self.name == "size":
-            return _size(value)
-        if self.name in ("seed", "steps", "clip_skip"):
-            return {self.name: _whole(self.name, value)}
-        if self.name == "guidance_scale":
-            return {self.name: _number(value)}
-        return {self.name: str(value)}
-
-    def _adapters(self, value: str | float, adapters: tuple[AdapterAsked, ...]) -> tuple[AdapterAsked, ...]:
-        if self.name == "adapter_weight":
-            return tuple(AdapterAsked(name=each.name, weight=_number(value)) for each in adapters)
-        weight = adapters[0].weight if adapters else 1.0
-        return () if value == NONE else (AdapterAsked(name=str(value), weight=weight),)
-
-
-def _size(value: str | float) -> dict[str, int]:
-    width, _, height = str(value).partition("x")
-    if not (width.isdecimal() and height.isdecimal() and len(str(value)) < 12):  # noqa: PLR2004  (digits of sizes)
-        message = f"axes: size: {str(value)[:40]!r} is not WIDTHxHEIGHT"
-        raise ConfigError(message)
-    return {"width": int(width), "height": int(height)}
-
-
-def shown(value: str | float) -> str:
-    """Return an axis' value as people write it."""
-    if isinstance(value, str):
-        return value
-    return str(int(value)) if float(value).is_integer() else f"{value:g}"
-
-
-def _number(value: str | float) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        message = f"axes: {value!r} is not a number"
-        raise ConfigError(message) from None
-
-
-def _whole(name: str, value: str | float) -> int:
-    number = _number(value)
-    if not 0 <= number < 1 << 53 or number != int(number):
-        message = f"axes: {name}: {value!r} is not a whole number from 0 up"
-        raise ConfigError(message)
-    return int(number)
-
-
-class Grid(Drawn):
-    """One picture for every combination of up to three axes (the X/Y/Z plot)."""
-
-    kind: Literal["grid"] = "grid"
-    axes: tuple[Axis, ...] = Field(min_length=1, max_length=3, description="x, then y, then z.")
-
-    @model_validator(mode="after")
-    def _once(self) -> Grid:
-        names = [axis.name for axis in self.axes]
-        if len(set(names)) < len(names) or self.n != 1:
-            message = "axes: each once, and n is 1: seeds are an axis"
-            raise ValueError(message)
-        return self
-
-    def pictures(self, random_seed: Callable[[], int]) -> list[Planned]:
-        """Return what to draw, x innermost."""
-        names = [axis.name for axis in self.axes]
-        if "adapter_weight" in names and not self.adapters and "adapter" not in names:
-            message = "axes: adapter_weight: the request has no adapters"
-            raise ConfigError(message)
-        (seeds,) = self.series(random_seed)
-        outermost = self.axes[::-1]
-        cells = itertools.product(*(axis.values for axis in outermost))
-        return [self._cell(seeds, list(zip(outermost, values, strict=True))) for values in cells]
-
-    def _cell(self, seeds: dict[str, int], chosen: list[tuple[Axis, str | float]]) -> Planned:
-        changes: dict[str, Any] = {}
-        for axis, value in sorted(chosen, key=lambda each: each[0].name != "adapter"):  # before its weight
-            changes |= axis.changes(self, value, changes.get("adapters", self.adapters))
-        label = ", ".join(f"{axis.name} {shown(value)}" for axis, value in chosen)
-        return self.one(**{**seeds, **changes, "label": label})
-
-
-Job = Annotated[TextToImage | ImageToImage | Compare | Grid, Field(discriminator="kind")]

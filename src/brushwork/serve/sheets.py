@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from brushwork import infotext
-from brushwork.serve.jobs import shown
+from brushwork.serve.grids import NOTHING, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from brushwork.serve.store import JobRow
@@ -28,12 +28,18 @@ LEAST = 32
 """Pixels that a picture in a sheet is never made smaller than."""
 WORDS = {
     "guidance_scale": "CFG scale", "adapter_weight": "adapter weight", "clip_skip": "clip skip", "vae": "VAE",
-    "prompt": "", "model": "",
+    "noise_multiplier": "noise multiplier", "variation_seed": "variation seed", "hires_steps": "hires steps",
+    "variation_strength": "variation strength", "hires_strength": "hires strength", "hires_sampler": "hires",
+    "hires_upscaler": "hires", "prompt": "", "model": "", "nothing": "",
+    "mask_strength": "mask strength",
 }  # fmt: skip
 A1111 = {
     "model": "Checkpoint name", "prompt": "Prompt S/R", "seed": "Seed", "steps": "Steps", "guidance_scale": "CFG Scale",
     "sampler": "Sampler", "size": "Size", "adapter": "Adapter", "adapter_weight": "Adapter weight",
-    "clip_skip": "Clip skip", "vae": "VAE",
+    "clip_skip": "Clip skip", "vae": "VAE", "schedule": "Schedule type", "strength": "Denoising",
+    "hires_strength": "Denoising", "noise_multiplier": "Initial noise multiplier", "variation_seed": "Var. seed",
+    "variation_strength": "Var. strength", "hires_steps": "Hires steps", "hires_sampler": "Hires sampler",
+    "hires_upscaler": "Hires upscaler", "mask_strength": "Cond. Image Mask Weight",
 }  # fmt: skip
 """The axes' names in an infotext: A1111's, where it has the axis."""
 
@@ -67,12 +73,22 @@ def _label(name: str, value: str | float) -> str:
     return f"{WORDS.get(name, name)} {shown(value)}".strip()
 
 
-def write(row: JobRow, path_of: Callable[[str], Path]) -> bytes:
+def write(
+    row: JobRow,
+    path_of: Callable[[str], Path],
+    *,
+    only: int | None = None,
+    labelled: bool = True,
+    between: int | None = None,
+) -> bytes:
     """Return all finished pictures of a job on one labelled sheet, as PNG.
 
     Args:
         row: The job; one picture of it is finished at least.
         path_of: Returns the file of a picture by its id.
+        only: The table that is wanted, by its place; None: all, below one another.
+        labelled: Whether what tells the pictures apart is written beside them.
+        between: Pixels between two pictures; None: as many as look well.
     """
     from PIL.PngImagePlugin import PngInfo
 
@@ -82,8 +98,9 @@ def write(row: JobRow, path_of: Callable[[str], Path]) -> bytes:
     count = len(row.pictures)
     wide = math.ceil(math.sqrt(count))
     usual = Table("", ("",) * wide, ("",) * math.ceil(count / wide))
-    blocks = [_block(grid, each, files) for each in tables_of(row.kind, row.asked, count) or [usual]]
-    sheet = grid.sheet(blocks, max(LEAST, math.isqrt(MOST // count)))
+    tables = tables_of(row.kind, row.asked, count) or [usual]
+    blocks = [_block(grid, each, files, labelled=labelled) for each in (tables if only is None else [tables[only]])]
+    sheet = grid.sheet(blocks, max(LEAST, math.isqrt(MOST // count) - (between or 0)), between)
     chunks = PngInfo()
     first = next((each.infotext for each in row.pictures if each.infotext), None)
     if first is not None:
@@ -93,13 +110,13 @@ def write(row: JobRow, path_of: Callable[[str], Path]) -> bytes:
     return buffer.getvalue()
 
 
-def _block(grid: Any, table: Table, files: Mapping[int, Path]) -> Any:
+def _block(grid: Any, table: Table, files: Mapping[int, Path], *, labelled: bool) -> Any:
     wide = len(table.columns)
-    rows = [
-        (label, tuple(grid.Shown(files.get(table.first + place * wide + column)) for column in range(wide)))
-        for place, label in enumerate(table.rows)
-    ]
-    return grid.Block(table.title, table.columns, tuple(rows))
+    rows = []
+    for place, label in enumerate(table.rows):
+        cells = tuple(grid.Shown(files.get(table.first + place * wide + column)) for column in range(wide))
+        rows.append((label if labelled else "", cells))
+    return grid.Block(table.title if labelled else "", table.columns if labelled else ("",) * wide, tuple(rows))
 
 
 def described(kind: str, asked: Mapping[str, Any], first: str) -> str:
@@ -109,6 +126,17 @@ def described(kind: str, asked: Mapping[str, Any], first: str) -> str:
     if kind == "grid":
         fields["Script"] = "X/Y/Z plot"
         for letter, axis in zip("XYZ", asked["axes"], strict=False):
+            if axis["name"] == NOTHING:
+                continue
             fields[f"{letter} Type"] = A1111[axis["name"]]
-            fields[f"{letter} Values"] = ", ".join(shown(value) for value in axis["values"])
+            fields[f"{letter} Values"] = _written(axis["values"])
     return infotext.write(found.prompt, found.negative_prompt, fields)
+
+
+def _written(values: Sequence[str | float]) -> str:
+    """Return the values of an axis as they are typed: separated by commas, quoted where they have one."""
+    parts = []
+    for value in values:
+        text = shown(value)
+        parts.append('"' + text.replace('"', '""') + '"' if set(text) & set(',"\n') else text)
+    return ",".join(part if part.startswith('"') or not place else f" {part}" for place, part in enumerate(parts))

@@ -141,7 +141,8 @@ class Store:
             self._database.executemany(
                 "insert into pictures (id, job, place, planned, state) values (?, ?, ?, ?, ?)", rows
             )
-            used = {each for one in planned for each in (one.init, one.mask) if each is not None}
+            named = ((one.init, one.mask, *(each.image for each in one.controlnet)) for one in planned)
+            used = {each for pictures in named for each in pictures if each is not None}
             self._database.executemany("insert into uses values (?, ?)", [(each, job) for each in used])
         return ids
 

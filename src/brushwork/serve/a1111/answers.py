@@ -7,9 +7,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from brushwork import infotext
+from brushwork.serve import sheets
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from brushwork.serve.a1111.requests import Generation
+    from brushwork.serve.a1111.xyz import Plot
     from brushwork.serve.store import JobRow
 
 
@@ -71,3 +76,26 @@ def info(asked: Generation, row: JobRow) -> dict[str, Any]:
         "is_using_inpainting_conditioning": "Conditional mask weight" in fields,
         "version": fields.get("Version", ""),
     }
+
+
+def plotted(row: JobRow, plot: Plot, path_of: Callable[[str], Path]) -> tuple[list[bytes], list[str]]:
+    """Return the pictures of an X/Y/Z plot, the grid first, and all infotexts: the grids', then every cell's.
+
+    Args:
+        row: The grid.
+        plot: What was asked for besides: grids for each value of z, the single pictures.
+        path_of: Returns the file of a picture by its id.
+    """
+    drawn = [each for each in row.pictures if each.state == "done"]
+    if not drawn:
+        return [], []
+    how: dict[str, Any] = {"labelled": plot.legend, "between": plot.margin}
+    grids, texts = [sheets.write(row, path_of, **how)], [sheets.described(row.kind, row.asked, drawn[0].infotext or "")]
+    for place, table in enumerate(sheets.tables_of(row.kind, row.asked, len(row.pictures)) if plot.sub_grids else []):
+        last = table.first + len(table.columns) * len(table.rows)
+        inside = [each for each in drawn if table.first <= each.place < last]
+        if inside:  # the job may have been interrupted before
+            grids.append(sheets.write(row, path_of, only=place, **how))
+            texts.append(sheets.described(row.kind, row.asked, inside[0].infotext or ""))
+    lone = [path_of(each.id).read_bytes() for each in drawn] if plot.lone else []
+    return [*grids, *lone], [*texts, *(each.infotext or "" for each in drawn)]

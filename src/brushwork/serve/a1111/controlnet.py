@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from brushwork.controlnet import Mode, maps
 from brushwork.errors import ConfigError, UserError, nearest
 from brushwork.serve import uploads, wire
-from brushwork.serve.controls import ControlAsked
+from brushwork.serve.controls import ControlAsked, MapAsked, check_size
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -233,11 +233,11 @@ def prepare(
     found = []
     for unit in units:
         asked, image = unit.asked(engine, given)
+        check_size(asked, image.size, engine.config.limits, size)
         shown = None
         if unit.save_detected_map and asked.module != "none":
-            module = maps.Module(asked.module, asked.resolution, asked.low, asked.high)
             whole = (size[0], size[1]) if size[0] and size[1] else None
-            shown = wire.base64_of(uploads.encode(maps.make(image, module, asked.resize_mode, whole)))
+            shown = wire.base64_of(uploads.encode(maps.make(image, asked.made(), asked.resize_mode, whole)))
         found.append(Prepared(asked, uploads.encode(image), image.size, shown))
     return found
 
@@ -268,7 +268,9 @@ class Detect(BaseModel):
         resolution = _resolution(self.controlnet_processor_res)
         low = self.controlnet_threshold_a if self.controlnet_threshold_a >= 0 else maps.LOW
         high = self.controlnet_threshold_b if self.controlnet_threshold_b >= 0 else maps.HIGH
-        module, most = maps.Module(name, resolution, low, high), engine.config.limits.upload_pixels
-        opened = [wire.picture_of(each, most, "controlnet_input_images") for each in pictures]
-        made = [maps.make(each, module, "crop", None) for each in opened]
+        asked, limits = MapAsked(module=name, resolution=resolution, low=low, high=high), engine.config.limits
+        opened = [wire.picture_of(each, limits.upload_pixels, "controlnet_input_images") for each in pictures]
+        for each in opened:
+            check_size(asked, each.size, limits, each.size)
+        made = [maps.make(each, asked.made(), "crop", None) for each in opened]
         return {"info": "Success", "images": [wire.base64_of(uploads.encode(each)) for each in made]}

@@ -111,7 +111,6 @@ class Generation(BaseModel):
             "s_churn": bool(self.s_churn),
             "s_tmin": bool(self.s_tmin),
             "s_noise": self.s_noise not in (None, 1, 1.0),
-            "script_name": bool(self.script_name),
             "refiner_checkpoint": self.refiner_checkpoint not in (None, "", "None"),
             "disable_extra_networks": self.disable_extra_networks,
             **self.also_wanted(),

@@ -16,10 +16,11 @@ from pydantic import ValidationError
 from brushwork import infotext, samplers
 from brushwork.errors import ConfigError, RunFailed
 from brushwork.serve import checks, wire
-from brushwork.serve.a1111 import answers, controlnet, extras, infotexts
+from brushwork.serve.a1111 import answers, controlnet, extras, infotexts, xyz
 from brushwork.serve.a1111.options import NOISE, Options, clip_skip_of
 from brushwork.serve.a1111.requests import Generation, ImageRequest, TextRequest
 from brushwork.serve.faces.native import client_of
+from brushwork.serve.grids import Grid
 from brushwork.serve.jobs import AdapterAsked, ImageToImage, TextToImage
 from brushwork.serve.styles import Styles
 from brushwork.serve.upscale import UPSCALERS
@@ -53,6 +54,7 @@ class Face:
     def __init__(self, engine: Engine) -> None:
         self.engine, self.options = engine, Options(engine)
         self.newest: dict[str, Live] = {}
+        self.script = xyz.Script(engine.catalogue, engine.random)
         self.styles = Styles(engine.config.data / "styles.csv")
 
     async def draw(self, request: Request, asked: Generation) -> dict[str, Any]:
@@ -74,10 +76,14 @@ class Face:
             "vae": self.options.vae(client, override),
         }
         mask_strength = self.options.mask_strength(client, override, model)
-        if isinstance(asked, ImageRequest) or (isinstance(asked, TextRequest) and asked.enable_hr):
+        image = isinstance(asked, ImageRequest)
+        if image or (isinstance(asked, TextRequest) and asked.enable_hr):
             more["mask_strength"] = mask_strength  # else there is no picture to hide
+        plot = self.script.asked(asked, image=image) if asked.script_name else None
         try:
-            job = self._job(asked, more, times)
+            job: TextToImage | ImageToImage | Grid = self._job(asked, more, times)
+            if plot is not None and not isinstance(job, Grid):
+                job = plot.grid(job)
         except ValidationError as error:
             first = error.errors()[0]
             message = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
@@ -98,7 +104,7 @@ class Face:
         if row.state == "failed" and row.error is not None:
             kind = ConfigError if row.error["type"] in ("ConfigError", "ModelError") else RunFailed
             raise kind(row.error["message"])
-        return self._answer(asked, row, [each.shown for each in units if each.shown])
+        return await asyncio.to_thread(self._answer, asked, row, [each.shown for each in units if each.shown], plot)
 
     def _units(self, asked: Generation, starts: list[str]) -> list[controlnet.Prepared]:
         """Return the ControlNets of a request."""
@@ -150,17 +156,22 @@ class Face:
         strength = 0.75 if asked.denoising_strength is None else asked.denoising_strength
         return ImageToImage(**given, **ids, kind="inpaint" if asked.mask else "img2img", strength=strength)
 
-    def _answer(self, asked: Generation, row: JobRow, shown: list[str]) -> dict[str, Any]:
-        """Return images (the maps of ControlNets last), the echo, and ``info``."""
-        drawn = [each for each in row.pictures if each.state == "done"]
-        images = [wire.base64_of(self.engine.store.path(each.id).read_bytes()) for each in drawn]
+    def _answer(self, asked: Generation, row: JobRow, shown: list[str], plot: xyz.Plot | None) -> dict[str, Any]:
+        """Return images (a grid first, the maps of ControlNets last), the echo, and ``info``."""
+        info = answers.info(asked, row)
+        if plot is None:
+            drawn = [self.engine.store.path(each.id).read_bytes() for each in row.pictures if each.state == "done"]
+        else:
+            drawn, texts = answers.plotted(row, plot, self.engine.store.path)
+            info |= {"infotexts": texts, "index_of_first_image": 1 if texts else 0}
+        images = [wire.base64_of(each) for each in drawn]
         echo = answers.echo(asked)
         if isinstance(asked, ImageRequest) and not asked.include_init_images:
             echo |= {"init_images": None, "mask": None}
         return {
             "images": [*images, *shown] if asked.send_images else [],
             "parameters": echo,
-            "info": json.dumps(answers.sendable(answers.info(asked, row))),
+            "info": json.dumps(answers.sendable(info)),
         }
 
 
@@ -311,9 +322,14 @@ def _networks(router: APIRouter, face: Face) -> None:
 
     @router.get("/scripts")
     async def scripts() -> dict[str, list[str]]:
-        """Return ControlNet where there are any; clients ask for this first."""
-        names = [controlnet.SCRIPT] if catalogue.all("controlnet") else []
+        """Return the scripts, ControlNet among them where there are any; clients ask for this first."""
+        names = [xyz.SCRIPT, *([controlnet.SCRIPT] if catalogue.all("controlnet") else [])]
         return {"txt2img": names, "img2img": names}
+
+    @router.get("/script-info")
+    async def script_info() -> list[dict[str, Any]]:
+        """Return the arguments of the X/Y/Z plot; an axis is its place among the choices."""
+        return [face.script.info(image=image) for image in (False, True)]
 
     @router.get("/upscalers")
     async def upscalers() -> list[dict[str, Any]]:
@@ -333,7 +349,6 @@ def _networks(router: APIRouter, face: Face) -> None:
 
 
 def _empty(router: APIRouter, face: Face) -> None:
-    @router.get("/script-info")
     @router.get("/hypernetworks")
     @router.get("/face-restorers")
     @router.get("/realesrgan-models")

@@ -13,11 +13,11 @@ from fastapi import APIRouter, Body, Header, HTTPException, Query, Request, Resp
 from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 from pydantic import Field
 
-from brushwork import controlnet, infotext, samplers
-from brushwork.controlnet import maps
-from brushwork.serve import sheets, uploads
+from brushwork import infotext, samplers
+from brushwork.serve import controls, sheets, uploads
 from brushwork.serve.catalogue import Kind
-from brushwork.serve.jobs import Job
+from brushwork.serve.grids import Grid
+from brushwork.serve.jobs import Compare, ImageToImage, TextToImage
 from brushwork.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from brushwork.serve.live import Event, Live
     from brushwork.serve.store import JobRow
 
+Job = Annotated[TextToImage | ImageToImage | Compare | Grid, Field(discriminator="kind")]
 KEEP_ALIVE = 15.0
 """Seconds without news after which a comment is sent, so that nobody between cuts the line."""
 IMMUTABLE = {"cache-control": "private, max-age=31536000, immutable"}
@@ -133,9 +134,7 @@ def _pictures(router: APIRouter, engine: Engine) -> None:
             "prompt": found.prompt,
             "negative_prompt": found.negative_prompt,
             "fields": dict(found.fields),
-            "controlnet": [
-                controlnet.parse(text) for key, text in found.fields.items() if key.startswith("ControlNet ")
-            ],
+            "controlnet": controls.read(found.fields),
             "provenance": found.provenance,
         }
 
@@ -164,7 +163,8 @@ def _thumb(path: Any) -> bytes:
 def _catalogue(router: APIRouter, engine: Engine) -> None:
     @router.get("/api/v1/models", tags=["catalogue"])
     async def all_models() -> list[dict[str, Any]]:
-        """Return the models that a job can name."""
+        """Return the models that a job can name; the hash of a single file is in its title once it is known."""
+        engine.hash_models()
         return [
             {"name": each.name, "title": each.title, "detail": each.detail, "inpainting": each.inpainting}
             for each in engine.catalogue.all("model")
@@ -184,12 +184,6 @@ def _catalogue(router: APIRouter, engine: Engine) -> None:
     async def vaes() -> list[dict[str, Any]]:
         """Return the VAEs that a job can name instead of its model's own."""
         return [{"name": each.name, "detail": each.detail} for each in engine.catalogue.all("vae")]
-
-    @router.get("/api/v1/controlnets", tags=["catalogue"])
-    async def controlnets() -> dict[str, Any]:
-        """Return the ControlNets that a job can name, and the ways to make a map of a picture."""
-        known = [{"name": each.name, "detail": each.detail} for each in engine.catalogue.all("controlnet")]
-        return {"controlnets": known, "modules": maps.available()}
 
     @router.post("/api/v1/catalogue/refresh", tags=["catalogue"])
     async def refresh() -> dict[str, int]:

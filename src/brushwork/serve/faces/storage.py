@@ -10,7 +10,7 @@ from pydantic import Field
 
 from brushwork.errors import UserError
 from brushwork.infotext import PARAMETERS, Infotext, parse
-from brushwork.serve import sheets, uploads
+from brushwork.serve import controls, sheets, uploads
 from brushwork.serve.upscale import Asked, upscale
 from brushwork.settings import Settings
 
@@ -86,7 +86,12 @@ def _pictures(router: APIRouter, engine: Engine) -> None:
     async def read(text: Annotated[str, Body(embed=True, max_length=100_000)]) -> dict[str, Any]:
         """Return what an infotext says, as it is written under a picture."""
         found: Infotext = parse(text)
-        return {"prompt": found.prompt, "negative_prompt": found.negative_prompt, "fields": dict(found.fields)}
+        return {
+            "prompt": found.prompt,
+            "negative_prompt": found.negative_prompt,
+            "fields": dict(found.fields),
+            "controlnet": controls.read(found.fields),
+        }
 
 
 def _larger(engine: Engine, path: Any, asked: Larger) -> bytes:

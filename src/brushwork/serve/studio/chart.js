@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 
-const WIDTH = 640, HEIGHT = 220, LEFT = 52, BOTTOM = 24, TOP = 10;
+const WIDTH = 640, HEIGHT = 220, LEFT = 60, BOTTOM = 24, TOP = 10;
 
 function svg(tag, attributes, text = null) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", tag);

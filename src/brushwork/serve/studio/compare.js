@@ -49,8 +49,9 @@ export async function show(page, [first]) {
   page.replaceChildren(
     h("div", { className: "two" }, h("section", { className: "card" }, h("h2", {}, "Compare"), form),
       h("section", { className: "card" }, h("h2", {}, "Side by side"), result)));
-  const newest = jobs.find((job) => job.kind === "compare" && ["queued", "running", "done"].includes(job.state));
-  if (newest && !first) {
+  const newest = jobs.find((job) => job.kind === "compare" && ["queued", "running", "done"].includes(job.state)
+    && (!first || job.asked.models.includes(first)));
+  if (newest) {
     if (newest.state === "done") result.replaceChildren(...compared(await get(`/jobs/${newest.id}`)));
     else follow(newest.id);
   }

@@ -24,7 +24,7 @@ export function exporting(name) {
         place.replaceChildren(h("p", { className: "bad" }, error.message));
       }
     }, { className: "main" });
-    return [h("p", { className: "note" }, name), h("div", { className: "fields" }, field("For", to), field("Numbers", dtype)),
+    return [h("p", { className: "note" }, name), field("For", to), field("Numbers", dtype),
       h("div", { className: "buttons" }, make, button("Close", () => close())), place];
   });
 }

@@ -1,18 +1,21 @@
 // Generate: the txt2img panel, img2img and inpainting from a picture, X/Y/Z plots, the history below.
 
 import { call, get, image, send, upload } from "./api.js";
+import { controls } from "./control.js";
 import { button, dialog, drops, field, h, number, remember, select, toast } from "./dom.js";
 import { shown, watch } from "./job.js";
 import { counter, fill as fillMore, forMasks, masked, more, settings } from "./more.js";
 import { plot } from "./plot.js";
 import { styles } from "./styles.js";
 import { welcome } from "./welcome.js";
+import { words } from "./words.js";
 
+const LONGEST = 1024;
 const INFOTEXT = /\nSteps: \d+, /;
 
 export async function show(page, [model]) {
-  const [models, adapters, samplers, vaes] = await Promise.all(
-    ["/models", "/adapters", "/samplers", "/vaes"].map((each) => get(each)));
+  const [models, adapters, samplers, vaes, embeddings] = await Promise.all(
+    ["/models", "/adapters", "/samplers", "/vaes", "/embeddings"].map((each) => get(each)));
   const result = h("div", {}, h("p", { className: "note" }, "Write what shall be drawn, and press Generate."));
   const history = h("div", { className: "stack" });
   let close = null;
@@ -25,6 +28,9 @@ export async function show(page, [model]) {
   forMasks(form, models);
   xyz.ready();
   await styles(form, keep);
+  form.querySelector("details.more > summary").after(words(form, adapters, embeddings) ?? "");
+  const steering = await controls(form);
+  xyz.element.before(steering.element);
   const stopCounting = counter(form);
   const mask = masked();
 
@@ -33,17 +39,28 @@ export async function show(page, [model]) {
   const chosen = h("img", { className: "start", alt: "The picture to start from", hidden: true });
   const file = h("input", { type: "file", accept: "image/png,image/jpeg,image/webp", className: "unseen", onchange: () => file.files[0] && take(file.files[0]) });
   const clear = button("Start from noise", () => begin(null), { hidden: true });
+  const size = button("Draw it in its size", () => sized(start), { hidden: true });
+  const enlarge = button("Enlarge it", () => larger({ ...start, label: "The picture", seed: "picture" }), { hidden: true });
+  const from = button("Generate from it", () => form.requestSubmit(), { className: "main", hidden: true });
   const drop = h("div", { className: "drop" }, startNote, chosen,
-    h("div", { className: "buttons" }, h("label", { className: "button" }, "Choose a picture", file), clear), mask.element);
+    h("div", { className: "buttons" }, h("label", { className: "button" }, "Choose a picture", file), clear, size, enlarge), mask.element, from);
   drops(drop, async ([first]) => first && take(first));
 
   function begin(picture) {
     start = picture;
     mask.begin(picture);
-    clear.hidden = chosen.hidden = !picture;
+    steering.begin(picture);
+    clear.hidden = size.hidden = enlarge.hidden = from.hidden = chosen.hidden = !picture;
     form.elements.strength.closest("label").hidden = !picture;
     if (picture) chosen.src = image(picture.id);
-    startNote.textContent = picture ? `Starts from this picture of ${picture.width} × ${picture.height}; strength says how much of it changes.` : NONE;
+    startNote.textContent = picture ? `Starts from this picture of ${picture.width} × ${picture.height}; strength says how much of it changes. What is beyond the size that is drawn is cut.` : NONE;
+  }
+
+  // Width and height from the picture, no side longer than LONGEST.
+  function sized({ width, height }) {
+    const scale = Math.min(1, LONGEST / Math.max(width, height));
+    for (const [name, side] of Object.entries({ width, height })) form.elements[name].value = Math.max(8, Math.round((side * scale) / 8) * 8);
+    form.elements.width.dispatchEvent(new Event("input", { bubbles: true }));
   }
 
   async function take(given) {
@@ -52,7 +69,7 @@ export async function show(page, [model]) {
         const body = new FormData();
         body.append("file", given, "picture");
         const read = await call("/metadata/parse", { method: "POST", body });
-        if (Object.keys(read?.fields ?? {}).length) { fill(form, read); keep(); }
+        if (Object.keys(read?.fields ?? {}).length) restore(read);
       }
       begin(await upload("/images", given));
     } catch (error) {
@@ -64,51 +81,65 @@ export async function show(page, [model]) {
     const text = event.clipboardData.getData("text");
     if (!INFOTEXT.test(text)) return;
     event.preventDefault();
-    fill(form, await send("/metadata/text", { text }));
+    restore(await send("/metadata/text", { text }));
+  });
+
+  // The fields from what a picture says; a job of this server knows what its ControlNets saw, too.
+  function restore(read, job = null) {
+    fill(form, read);
+    xyz.fill(read.fields);
+    steering.fill(read.controlnet, (job?.asked.controlnet ?? []).map((each) => each.image));
     keep();
+  }
+
+  form.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.altKey || event.metaKey)) { event.preventDefault(); form.requestSubmit(); }
   });
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     try {
-      const job = { ...asked(form), ...settings(form, Boolean(start)) };
+      const job = { ...asked(form), ...settings(form, Boolean(start)), controlnet: steering.settings() };
       const axes = xyz.axes();
-      if (axes.length && start) throw new Error("X/Y/Z plot: it draws from text; start from noise, or choose no axes");
-      if (axes.length) Object.assign(job, { kind: "grid", axes, n: 1 });
       if (start) Object.assign(job, { kind: "img2img", init: start.id, strength: Number(form.elements.strength.value) });
       if (start && mask.chosen()) Object.assign(job, await mask.settings());
+      if (axes.length) Object.assign(job, { kind: "grid", axes, n: 1 });
       const { id } = await send("/jobs", job);
       follow(id);
       await refresh();
       if (innerWidth < 800) result.scrollIntoView({ behavior: "smooth" });
     } catch (error) {
-      toast(error.message);
+      if (!steering.failed(error.message)) toast(error.message);
     }
   });
 
   function follow(id) {
     close?.();
     above = id;
-    close = watch(id, result, () => {}, actions);
+    close = watch(id, result, (job) => job.error && steering.failed(job.error.message), actions);
   }
 
   // What else can be done with a picture.
-  function actions(each) {
+  function actions(each, job) {
     return [
       button("Start from it", () => reuse(each)),
       button("Draw a part of it", async () => { await reuse(each); mask.open(); }),
+      steering.here() ? button("Let ControlNet see it", async () => steering.take(await copied(each))) : null,
       button("Make it larger", () => larger(each)),
+      button("Its seed", () => { form.elements.seed.value = each.seed; keep(); }),
       button("Its settings", async () => {
-        fill(form, await send("/metadata/text", { text: each.infotext ?? "" }));
-        keep();
+        restore(await send("/metadata/text", { text: each.infotext ?? "" }), job);
         scrollTo({ top: 0, behavior: "smooth" });
       }),
     ];
   }
 
+  async function copied(each) {
+    return upload("/images", await (await fetch(image(each.id))).blob());
+  }
+
   async function reuse(each) {
-    const blob = await (await fetch(image(each.id))).blob();
-    begin(await upload("/images", blob));
+    begin(await copied(each));
     drop.scrollIntoView({ behavior: "smooth", block: "center" });
   }
 
@@ -170,6 +201,7 @@ function panel(models, adapters, samplers, vaes, xyz) {
     field("Prompt", h("textarea", { name: "prompt", required: true, placeholder: "a dog on a red background" })),
     h("output", { className: "note" }),
     field("Negative prompt", h("textarea", { name: "negative_prompt", rows: 1, className: "low" })),
+    h("output", { className: "note" }),
     h("div", { id: "styles" }),
     h("div", { className: "fields" },
       field("Adapter", select([["", "none"], ...adapters.map((each) => each.name)], "", { name: "adapter" })),
@@ -184,7 +216,7 @@ function panel(models, adapters, samplers, vaes, xyz) {
       field("Seed (-1: random)", number(-1, { name: "seed", min: -1 })),
       field("Strength", number(0.6, { name: "strength", min: 0.05, max: 1, step: 0.05 }))),
     more(samplers, vaes), xyz.element,
-    h("div", { className: "buttons" }, h("button", { className: "main" }, "Generate")));
+    h("div", { className: "buttons go" }, h("button", { className: "main", title: "Ctrl+Enter" }, "Generate")));
 }
 
 export function asked(form) {

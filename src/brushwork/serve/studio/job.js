@@ -50,7 +50,7 @@ export function shown(job, actions = () => []) {
   if (job.state === "cancelled") parts.push(h("p", { className: "note" }, done.length ? "Stopped; what was drawn by then:" : "Stopped."));
   parts.push(...job.notes.map((note) => h("p", { className: "note" }, note)));
   if (job.tables.length && done.length) parts.push(...tables(job));
-  else parts.push(h("div", { className: "pictures" }, done.map((each) => picture(each, actions))));
+  else parts.push(h("div", { className: "pictures" }, done.map((each) => picture(each, () => actions(each, job)))));
   if (done.length > 1) parts.push(whole(job));
   return parts;
 }
@@ -67,7 +67,7 @@ export function picture(each, actions = () => []) {
     toggle.setAttribute("aria-expanded", String(!text.hidden));
   } }, "How");
   const save = h("a", { className: "button", href: image(each.id), download: `brushwork-${each.seed}.png` }, "Save");
-  const more = actions(each);
+  const more = actions();
   return h(
     "figure",
     {},

@@ -16,14 +16,40 @@ export function more(samplers, vaes) {
       field("Clip skip", number(1, { name: "clip_skip", min: 1, max: 12 })),
       field("VAE", select([["", "the model's own"], ...vaes.map((each) => each.name)], "", { name: "vae" })),
       field("Tiling", select([["", "no"], ["yes", "no seam"]], "", { name: "tiling" })),
-      field("Second pass, larger by", number("", { name: "hires_scale", min: 1, max: 8, step: "any", placeholder: "none" })),
-      field("Upscaler", select(["Latent", "Lanczos", "Nearest"], "Latent", { name: "hires_upscaler" })),
-      field("Its strength", number(0.6, { name: "hires_strength", min: 0.01, max: 1, step: "any" })),
-      field("Its steps (0: same)", number(0, { name: "hires_steps", min: 0, max: 150 })),
-      field("Its sampler", select([["", "the same"], ...samplers.samplers], "", { name: "hires_sampler" })),
       field("Noise multiplier (from a picture)", number(1, { name: "noise_multiplier", min: 0, max: 1.5, step: "any" })),
       field("Mask strength (models for inpainting)", number(1, { name: "mask_strength", min: 0, max: 1, step: "any" }))),
-    field("Its prompt", h("textarea", { name: "hires_prompt", rows: 1, placeholder: "the same" })));
+    h("fieldset", {}, h("legend", {}, "Second pass, larger (hires fix)"),
+      h("div", { className: "fields" },
+        field("Larger by", number("", { name: "hires_scale", min: 1, max: 8, step: "any", placeholder: "none" })),
+        field("Or to a width", number("", { name: "hires_width", min: 8, step: 8 })),
+        field("Or to a height", number("", { name: "hires_height", min: 8, step: 8 })),
+        field("Upscaler", select(["Latent", "Lanczos", "Nearest"], "Latent", { name: "hires_upscaler" })),
+        field("Its strength", number(0.6, { name: "hires_strength", min: 0.01, max: 1, step: "any" })),
+        field("Its steps (0: same)", number(0, { name: "hires_steps", min: 0, max: 150 })),
+        field("Its sampler", select([["", "the same"], ...samplers.samplers], "", { name: "hires_sampler" })),
+        field("Its schedule", select([["", "the same"], ...samplers.schedules], "", { name: "hires_schedule" }))),
+      field("Its prompt", h("textarea", { name: "hires_prompt", rows: 1, className: "low", placeholder: "the same" })),
+      field("Its negative prompt", h("textarea", { name: "hires_negative_prompt", rows: 1, className: "low", placeholder: "the same" }))));
+}
+
+// The second pass: how large, and what is another than in the first. Null where there is none.
+function second(form) {
+  const value = (name) => form.elements[name].value;
+  const [scale, width, height] = ["hires_scale", "hires_width", "hires_height"].map((name) => Number(value(name)) || null);
+  if (!scale && !width && !height) return null;
+  const sampler = value("hires_sampler") || (value("hires_schedule") ? value("sampler") : "");
+  const schedule = value("hires_schedule") || "Automatic";
+  return {
+    scale: width || height ? null : scale,
+    width,
+    height,
+    upscaler: value("hires_upscaler"),
+    strength: Number(value("hires_strength")),
+    steps: Number(value("hires_steps")),
+    sampler: sampler ? (schedule === "Automatic" ? sampler : `${sampler} ${schedule}`) : null,
+    prompt: value("hires_prompt") || null,
+    negative_prompt: value("hires_negative_prompt") || null,
+  };
 }
 
 // The strength of the conditioning mask is there for models that see masks.
@@ -49,17 +75,9 @@ export function settings(form, fromPicture) {
   };
   if (fromPicture) asked.noise_multiplier = Number(value("noise_multiplier"));
   const strength = form.elements.mask_strength;
-  if (!strength.closest("label").hidden && (fromPicture || value("hires_scale") !== "")) asked.mask_strength = Number(strength.value);
-  if (value("hires_scale") !== "" && !fromPicture) {
-    asked.hires = {
-      scale: Number(value("hires_scale")),
-      upscaler: value("hires_upscaler"),
-      strength: Number(value("hires_strength")),
-      steps: Number(value("hires_steps")),
-      sampler: value("hires_sampler") || null,
-      prompt: value("hires_prompt") || null,
-    };
-  }
+  const hires = fromPicture ? null : second(form);
+  if (hires) asked.hires = hires;
+  if (!strength.closest("label").hidden && (fromPicture || hires)) asked.mask_strength = Number(strength.value);
   return asked;
 }
 
@@ -74,23 +92,35 @@ export function fill(form, fields) {
   put("tiling", fields.Tiling === "True" ? "yes" : "");
   put("hires_scale", hires);
   put("vae", [...form.elements.vae.options].some((each) => each.value === fields.VAE) ? fields.VAE : "");
+  const [width, height] = (fields["Hires resize"] ?? "x").split("x");
+  put("hires_width", Number(width) || "");
+  put("hires_height", Number(height) || "");
+  put("hires_schedule", fields["Hires schedule type"] ?? "");
+  put("hires_negative_prompt", fields["Hires negative prompt"] ?? "");
   put("hires_prompt", fields["Hires prompt"] ?? "");
   put("noise_multiplier", fields["Noise multiplier"] ?? 1);
   put("mask_strength", fields["Conditional mask weight"] ?? 1);
   put("hires_steps", fields["Hires steps"] ?? 0);
   put("hires_sampler", fields["Hires sampler"] ?? "");
   if (fields["Hires upscaler"]) put("hires_upscaler", fields["Hires upscaler"]);
-  if (hires && fields["Denoising strength"]) put("hires_strength", fields["Denoising strength"]);
+  if ((hires || fields["Hires resize"]) && fields["Denoising strength"]) put("hires_strength", fields["Denoising strength"]);
 }
 
-// Counts the prompt's tokens while it is typed: 13/75. Returns how to stop.
+// Counts the tokens of both prompts while they are typed: 13/75. Returns how to stop.
 export function counter(form) {
-  const { model, prompt } = form.elements;
-  const tokens = form.querySelector("output");
+  const { model, prompt, negative_prompt: negative } = form.elements;
+  const [first, second] = form.querySelectorAll("output");
+  const stops = [counted(model, prompt, first), counted(model, negative, second, true)];
+  return () => stops.forEach((stop) => stop());
+}
+
+// Nothing is asked about an empty text that need not be there.
+function counted(model, prompt, tokens, optional = false) {
   let timer = 0;
   let asked = 0;
   async function count() {
     const mine = ++asked;
+    if (optional && !prompt.value.trim()) { tokens.textContent = ""; return; }
     try {
       const found = await send("/tokens", { model: model.value, text: prompt.value });
       if (mine !== asked) return;
@@ -114,12 +144,13 @@ export function masked() {
   const content = select(CONTENTS, "original");
   const blur = number(4, { min: 0, max: 64 });
   const padding = number("", { min: 0, max: 512, placeholder: "whole picture" });
+  const which = select([["", "what is painted"], ["rest", "all but that"]], "");
   let painted = false;
   let picture = null;
   const wipe = () => { paint.clearRect(0, 0, canvas.width, canvas.height); painted = false; };
   const element = h("details", { className: "more", hidden: true }, h("summary", {}, "Draw a part of it only"),
     h("p", { className: "note" }, "Paint what shall be drawn anew; the rest stays as it is."), canvas,
-    h("div", { className: "fields" }, field("Brush", size), field("Mask blur", blur), field("Under it at first", content),
+    h("div", { className: "fields" }, field("Brush", size), field("Mask blur", blur), field("Under it at first", content), field("Drawn anew", which),
       field("Only masked, padding", padding)),
     h("button", { type: "button", onclick: wipe }, "Wipe"));
 
@@ -153,7 +184,9 @@ export function masked() {
     async settings() {
       const flat = h("canvas", { width: canvas.width, height: canvas.height });
       const below = flat.getContext("2d");
+      below.fillStyle = which.value ? "#fff" : "#000";
       below.fillRect(0, 0, flat.width, flat.height);
+      below.globalCompositeOperation = which.value ? "difference" : "source-over";  // white on white is black
       below.drawImage(canvas, 0, 0);
       const blob = await new Promise((done) => flat.toBlob(done, "image/png"));
       const sent = await upload("/images", blob);

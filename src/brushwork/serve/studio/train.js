@@ -32,7 +32,7 @@ export async function show(page, [chosen]) {
     h("div", { className: "buttons" },
       h("button", { className: "main" }, "Start"),
       button("What will it be?", () => estimate(false)),
-      button("… with its time", () => estimate(true), { title: "Trains a few steps to see how fast they are" })),
+      button("… and how long?", () => estimate(true), { title: "Trains a few steps to see how fast they are" })),
     estimated);
   described();
   remember("train", form);

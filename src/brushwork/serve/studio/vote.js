@@ -26,6 +26,6 @@ export async function show(page, [wanted]) {
     h("section", { className: "card" },
       h("h2", {}, "Make one"),
       without.length
-        ? h("div", { className: "buttons" }, without.map((run) => button(run.name, () => make(run.name), { className: run.name === wanted ? "main" : "" })))
+        ? [h("p", { className: "note" }, "Choose a run: its prompts by the base and by what was trained become the pairs."), h("div", { className: "buttons" }, without.map((run) => button(run.name, () => make(run.name), { className: run.name === wanted ? "main" : "" })))]
         : h("p", { className: "note" }, "There is no finished run without a vote. ", h("a", { href: "#train" }, "Train"), " one.")));
 }
