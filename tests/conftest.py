@@ -16,6 +16,7 @@ os.environ |= {
     "COLUMNS": "100",
 }
 
+import copy
 import gc
 import ipaddress
 import itertools
@@ -37,6 +38,20 @@ if TYPE_CHECKING:
 unsynced.everywhere()
 
 SUBJECTS = ("cat", "dog", "tree", "house", "boat", "fish")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _numbers(request: pytest.FixtureRequest) -> Any:
+    """Remember where a module's own generator, ``RNG``, begins."""
+    own = getattr(request.module, "RNG", None)
+    return None if own is None else copy.deepcopy(own.bit_generator.state)
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers(request: pytest.FixtureRequest, _numbers: Any) -> None:
+    """Let every test of a module draw the same numbers, whichever came before it."""
+    if _numbers is not None:
+        request.module.RNG.bit_generator.state = copy.deepcopy(_numbers)
 
 
 class NetworkUsedError(AssertionError):

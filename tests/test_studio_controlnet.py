@@ -62,7 +62,15 @@ def newest(server: Pretended) -> dict[str, Any]:
     return dict(server.ask("GET", "/api/v1/jobs").json()[0])
 
 
-def test_a_network_is_found_given_a_picture_shown_its_map_and_asked_for(server: Pretended, browser: Browser) -> None:
+@pytest.fixture
+def bare(tmp_path: Path) -> Iterator[Pretended]:
+    """A server without networks."""
+    with pretending(tmp_path) as running:
+        yield running
+
+
+def test_a_network_is_found_given_a_picture_shown_its_map_and_asked_for(bare: Pretended, browser: Browser) -> None:
+    server = bare
     go(browser, server.url)
     assert "None is here yet: put one" in said(browser, "details.more:has(.units) .note")
     folder = server.config.runs.parent / "controlnet" / "edges"

@@ -39,6 +39,7 @@ export function watch(id, place, finished = () => {}, actions = () => []) {
     const job = await get(`/jobs/${id}`);
     place.replaceChildren(...shown(job, actions));
     finished(job);
+    dispatchEvent(new Event("finished"));  // what the page says of the server is old now
   }
   return () => source.close();
 }

@@ -54,6 +54,7 @@ async function health() {
 
 addEventListener("hashchange", show);
 addEventListener("unhandledrejection", (event) => toast(event.reason?.message ?? event.reason));
+addEventListener("finished", health);
 setInterval(health, 4000);
 health();
 show();
