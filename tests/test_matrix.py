@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,7 +123,23 @@ def test_a_preset_moves_what_it_declares_draws_the_same_when_opened_and_resumes_
     check(rows.preset(name, tiny_sd, shared / "data"), tmp_path)
 
 
-@pytest.mark.parametrize("cell", cells(), ids=" x ".join)
+def pairs(cell: rows.Cell) -> set[tuple[int, int, str, str]]:
+    """Return each two of a combination's three choices."""
+    return {(one, two, cell[one], cell[two]) for one, two in itertools.combinations(range(3), 2)}
+
+
+def marked() -> list[Any]:
+    """Return the combinations; those whose choices have all met by twos, in presets or others, are thorough tests."""
+    presets = [rows.preset(name, "base", Path("data")) for name in rows.PRESETS]
+    met = {pair for each in presets for pair in pairs((each.method.type, each.data.type, each.objective.type))}
+    found = []
+    for cell in cells():
+        found.append(pytest.param(cell, marks=[] if pairs(cell) - met else [pytest.mark.thorough], id=" x ".join(cell)))
+        met |= pairs(cell)
+    return found
+
+
+@pytest.mark.parametrize("cell", marked())
 def test_a_combination_moves_what_it_declares_draws_the_same_when_opened_and_resumes_exactly(
     cell: rows.Cell, tiny_sd: Path, shared: Path, tmp_path: Path
 ) -> None:
