@@ -59,6 +59,7 @@ def picture(size: tuple[int, int]) -> str:
 
 
 def test_the_whole_panel_goes_out_and_comes_back(server: Pretended, browser: Browser) -> None:
+    before = len(server.ask("GET", "/api/v1/jobs?limit=200").json())
     go(browser, server.url)
     second = {
         "hires_width": "128", "hires_height": "96", "hires_schedule": "Karras", "hires_strength": "0.5",
@@ -67,7 +68,7 @@ def test_the_whole_panel_goes_out_and_comes_back(server: Pretended, browser: Bro
     for name, value in {"prompt": "a dog", **second}.items():
         put(browser, f"form [name={name}]", value)
     browser.value(KEY)
-    job = asked(server, 1)
+    job = asked(server, before + 1)
     assert job["hires"] == {
         "scale": None, "width": 128, "height": 96, "upscaler": "Latent", "steps": 4, "strength": 0.5,
         "sampler": "Euler Karras", "prompt": "a cat", "negative_prompt": "fog",
