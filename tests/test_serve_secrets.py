@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from pretending import png, pretending
 from served import Server, serving
 
-from brushwork.cli import serve
+from brushwork.cli import cli
 from brushwork.serve import surroundings
 from brushwork.serve.app import make_app, url_of
 from brushwork.serve.easel import EaselConfig
@@ -213,8 +213,8 @@ def test_a_token_that_was_given_is_not_printed_and_one_that_was_made_is(monkeypa
 
     monkeypatch.setattr("brushwork.serve.listen.listen", listening)
     monkeypatch.setenv("BRUSHWORK_TOKEN", "")
-    given = CliRunner().invoke(serve.command, ["--token", TOKEN])
+    given = CliRunner().invoke(cli, ["serve", "--token", TOKEN])
     assert (given.exit_code, given.output.strip()) == (0, "brushwork studio: http://127.0.0.1:7860/")
-    made = CliRunner().invoke(serve.command, ["--token", "auto", "--host", "0.0.0.0", "--json"])  # noqa: S104
+    made = CliRunner().invoke(cli, ["serve", "--token", "auto", "--host", "0.0.0.0", "--json"])  # noqa: S104
     assert json.loads(made.output)["url"].startswith("http://0.0.0.0:7860/?token=")
     assert len(json.loads(made.output)["url"].partition("token=")[2]) >= LEAST_TOKEN
