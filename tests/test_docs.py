@@ -5,6 +5,7 @@ A comment before a block changes what the test does with it:
     <!-- test: skip (reason) -->                it needs a network, a GPU ...
     <!-- test: --steps 300 -> --steps 2 -->     the same, smaller
     <!-- test: add key=value ... -->            the same, with more at the end of the first command
+    <!-- test: thorough -->                     by `make test-all` only; no block after it needs what it makes
     <!-- test: --data engravings -> --data few -->      eight of them; two.txt and others.txt hold two prompts each
 """
 
@@ -16,7 +17,7 @@ import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -54,6 +55,11 @@ class Block:
     @property
     def skipped(self) -> bool:
         return any(note.startswith("skip") for note in self.notes)
+
+    @property
+    def thorough(self) -> bool:
+        """Whether it is left to the longest tests, because nothing after it needs what it makes."""
+        return "thorough" in self.notes
 
     def smaller(self) -> str:
         """Return the code as the test runs it."""
@@ -116,16 +122,23 @@ def make_smaller_data(folder: Path) -> None:
     (folder / "others.txt").write_text("a house\na tree\n", "utf-8")
 
 
+def runs() -> list[Any]:
+    """Return each page, and those with blocks for the longest tests a second time, with them."""
+    longest = [page for page in PAGES if any(block.thorough for block in blocks(page))]
+    again = [pytest.param(page, True, marks=pytest.mark.thorough, id=f"{page.name}, all") for page in longest]
+    return [*(pytest.param(page, False, id=page.name) for page in PAGES), *again]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize(("page", "everything"), runs())
 @pytest.mark.usefixtures("shared_cache")
-def test_the_blocks_of_a_page_run_in_order(page: Path, tmp_path: Path, warm: Server) -> None:
+def test_the_blocks_of_a_page_run_in_order(page: Path, everything: bool, tmp_path: Path, warm: Server) -> None:
     """In processes that ``warm.py`` forks: a page that calls ``brushwork`` five times imports torch once."""
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     make_smaller_data(tmp_path)
     environment = os.environ | {"PATH": f"{warm.command}{os.pathsep}{os.environ['PATH']}"}
     for block in blocks(page):
-        if block.skipped or block.language not in ("bash", "python"):
+        if block.skipped or block.language not in ("bash", "python") or (block.thorough and not everything):
             continue
         code = block.smaller()
         if block.language == "bash":
