@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from brushwork.config import Config
 
 STEPS, EVERY, ACCUMULATION = 4, 2, 2
-ALIKE = ("dora", "dreambooth-lora", "loha", "lokr", "oft")
-"""What they write is an adapter as LoRA's is, by the same code; left to `make test-all`."""
+ALIKE = ("dora", "dreambooth-lora", "loha", "lokr", "oft", "clip-guided", "dpo", "dreambooth", "pivotal")
+"""What they write is what LoRA, full and textual inversion write, by the same code; left to `make test-all`. That each
+goes on exactly from its checkpoints is in ``test_matrix.py``."""
 WRITES = 4
 """So many moments at least leave something half done, in the checkpoints that are to come after the first death."""
 

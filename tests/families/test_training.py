@@ -33,6 +33,8 @@ TEXT_LORA = ("sdxl", "sd3", "flux")
 METHODS = ("lora", "full", "dreambooth-lora", "dora")
 WORDS = ("sdxl", "flux")
 """Which have text encoders of CLIP's and a pipeline with a loader for words; ``sd`` is in ``test_matrix``."""
+ALIKE = ("dreambooth-lora", "dora")
+"""Adapters of the same layers as LoRA's; on flow models but ``sd3`` they are left to `make test-all`."""
 ROWS = [
     *((name, method) for name in tiny_families.MAKERS for method in METHODS),
     *((name, method) for name in WORDS for method in ("textual-inversion", "pivotal")),
@@ -108,7 +110,13 @@ def trained(config: Config, run: RunFolder) -> tuple[Trainer, set[str], set[str]
     return trainer, declared, {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
 
 
-@pytest.mark.parametrize(("name", "method"), ROWS)
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        pytest.param(name, method, marks=[pytest.mark.thorough] * (method in ALIKE and name not in ("sdxl", "sd3")))
+        for name, method in ROWS
+    ],
+)
 def test_a_method_moves_what_it_declares_and_draws_the_same_when_opened_again(
     name: str, method: str, base: Callable[[str], Path], shared: Path, tmp_path: Path
 ) -> None:
