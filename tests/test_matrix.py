@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 SAME = 1
 """So far may a pixel of 0 to 255 be off when the weights of an adapter were added up in another order."""
-NAMED = [*rows.PRESETS, *rows.OPTIONS]
+ALIKE = ("dreambooth-lora", "loha", "lokr", "oft")
+"""Adapters that train, save and go on by the code of ``lora`` and ``dora``; left to `make test-all`."""
+NAMED = [pytest.param(name, marks=[pytest.mark.thorough] * (name in ALIKE)) for name in (*rows.PRESETS, *rows.OPTIONS)]
 
 
 def cells() -> list[rows.Cell]:
