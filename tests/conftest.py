@@ -54,6 +54,25 @@ def _same_numbers(request: pytest.FixtureRequest, _numbers: Any) -> None:
         request.module.RNG.bit_generator.state = copy.deepcopy(_numbers)
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A server that only pretends to draw, for the tests of a module that has none of its own."""
+    from pretending import pretending
+
+    with pretending(tmp_path_factory.mktemp("pages")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A browser for the tests of a module."""
+    from browser import Browser
+
+    with Browser(width=1280) as running:
+        running.patience = 60.0
+        yield running
+
+
 class NetworkUsedError(AssertionError):
     """A test tried to leave this machine."""
 

@@ -12,7 +12,7 @@ import tiny_families
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny import make_tiny_sd
-from tiny_controls import control_of, make_control
+from tiny_controls import control_of, drawn_beside, make_control
 
 from brushwork import controlnet, families, generate, samplers
 from brushwork.cli import run
@@ -22,7 +22,6 @@ from brushwork.errors import ConfigError, ModelError
 from brushwork.formats.ldm import rename
 from brushwork.generate import Request
 from brushwork.hires import Hires
-from brushwork.stepwise import Drawing, advance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -169,12 +168,9 @@ def test_drawn_beside_others_it_is_the_picture_drawn_alone(family: Any, network:
         asked(3, steps=7, guidance_scale=1.0, controls=(Control(network, noise_picture(2), 0.4, end=0.5),)),
         asked(4, controls=(Control(second, noise_picture(3), mode="guess"), Control(network, noise_picture(1)))),
     ]
-    drawings = [Drawing(family, generate.fitted(family, each)) for each in requests]
-    while any(not each.done for each in drawings):
-        advance(family, [each for each in drawings if not each.done])
-    for request, drawing in zip(requests, drawings, strict=True):
+    for request, beside in zip(requests, drawn_beside(family, requests), strict=True):
         (alone,) = drawn(family, request)
-        assert np.abs(np.asarray(drawing.image(), int) - alone).max() <= LAST_BITS
+        assert np.abs(beside - alone).max() <= LAST_BITS
 
 
 def test_the_second_pass_sees_the_map_at_its_own_size(family: Any, network: Network) -> None:

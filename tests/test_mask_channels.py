@@ -10,14 +10,13 @@ import tiny_families
 import torch
 from PIL import Image
 from tiny import make_tiny_sd
-from tiny_controls import control_of
+from tiny_controls import control_of, drawn_beside
 
 from brushwork import canvas, denoise, families, generate, infotext, mask_channels, samplers
 from brushwork.controlnet import Control, Network
 from brushwork.errors import ConfigError, ModelError
 from brushwork.generate import Request
 from brushwork.hires import Hires
-from brushwork.stepwise import Drawing, advance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -184,12 +183,9 @@ def test_drawn_beside_others_it_is_the_picture_drawn_alone(nine: Any) -> None:
         asked(5, controls=(Control(network, scene(2)),), init=scene(1), mask=hole()), asked(6, tiling=True),
         asked(7, grammar=True, hires=Hires(scale=1.5)),
     ]  # fmt: skip
-    drawings = [Drawing(family, generate.fitted(family, each)) for each in requests]
-    while any(not each.done for each in drawings):
-        advance(family, [each for each in drawings if not each.done])
-    for request, drawing in zip(requests, drawings, strict=True):
+    for request, beside in zip(requests, drawn_beside(family, requests), strict=True):
         (alone,) = drawn(family, request)
-        assert np.abs(np.asarray(drawing.image(), int) - alone).max() <= LAST_BITS
+        assert np.abs(beside - alone).max() <= LAST_BITS
     together = drawn(family, *(asked(seed, init=scene(seed), mask=hole()) for seed in (1, 2, 3)))
     for seed, picture in zip((1, 2, 3), together, strict=True):
         assert np.abs(picture - drawn(family, asked(seed, init=scene(seed), mask=hole()))[0]).max() <= LAST_BITS

@@ -33,19 +33,6 @@ SEEN = """(() => {
 })()"""
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pretended]:
-    with pretending(tmp_path_factory.mktemp("control")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with Browser(width=1280) as running:
-        running.patience = 60.0
-        yield running
-
-
 def house() -> str:
     image = Image.new("RGB", (96, 64), "lightblue")
     ImageDraw.Draw(image).rectangle((20, 20, 60, 50), fill="brown")

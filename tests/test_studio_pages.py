@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from browser import Browser, needs_browser
+from clicking import paste
 from PIL import Image
-from pretending import pretending
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pretending import Pretended
 
 pytestmark = [pytest.mark.slow, needs_browser]
@@ -33,19 +31,6 @@ DROP = """((place, files) => {
     const event = new DragEvent("drop", { dataTransfer: given, bubbles: true, cancelable: true });
     document.querySelector(place).dispatchEvent(event);
 })"""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pretended]:
-    with pretending(tmp_path_factory.mktemp("pages")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with Browser(width=1280) as running:
-        running.patience = 60.0
-        yield running
 
 
 def go(browser: Browser, server: Pretended, page: str, ready: str) -> None:
@@ -155,14 +140,7 @@ def test_settings_come_back_from_a_picture_and_from_pasted_text_and_styles_are_a
     text = (
         "a castle\nNegative prompt: fog\nSteps: 7, Sampler: Euler a, CFG scale: 3.5, Seed: 99, Size: 96x64, Model: mini"
     )
-    browser.value(
-        f"""(() => {{
-            const clipboardData = new DataTransfer();
-            clipboardData.setData("text", {json.dumps(text)});
-            const event = new ClipboardEvent("paste", {{ clipboardData, cancelable: true }});
-            document.querySelector("[name=prompt]").dispatchEvent(event);
-        }})()"""
-    )
+    paste(browser, text)
     browser.wait("document.querySelector('[name=seed]').value === '99'")
     fields = ("prompt", "negative_prompt", "steps", "sampler", "guidance_scale", "width", "model")
     values = [browser.value(f"document.querySelector('form').elements.{each}.value") for each in fields]

@@ -16,7 +16,6 @@ from pretending import pretending
 from safetensors.torch import save_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from pretending import Pretended
@@ -30,19 +29,6 @@ PAINT = """((canvas) => {
 })(document.querySelector("canvas.mask"))"""
 KEY = """document.querySelector("[name=prompt]").dispatchEvent(
     new KeyboardEvent("keydown", { key: "Enter", ctrlKey: true, bubbles: true, cancelable: true }))"""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pretended]:
-    with pretending(tmp_path_factory.mktemp("panel")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with Browser(width=1280) as running:
-        running.patience = 60.0
-        yield running
 
 
 def asked(server: Pretended, count: int) -> dict[str, Any]:

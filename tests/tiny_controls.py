@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from brushwork.generate import Request
     from brushwork.values import Family
 
 LAYERS: dict[str, dict[str, Any]] = {
@@ -61,3 +63,16 @@ def make_control(family: Family, folder: Path, *, seed: int = 0, **changes: Any)
     """Write a ControlNet's folder."""
     control_of(family, seed=seed, **changes).save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+def drawn_beside(family: Family, requests: Sequence[Request]) -> list[Any]:
+    """Return the pixels of requests that are drawn together, step by step."""
+    import numpy as np
+
+    from brushwork import generate
+    from brushwork.stepwise import Drawing, advance
+
+    drawings = [Drawing(family, generate.fitted(family, each)) for each in requests]
+    while any(not each.done for each in drawings):
+        advance(family, [each for each in drawings if not each.done])
+    return [np.asarray(each.image(), int) for each in drawings]

@@ -7,18 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from brushwork.controlnet.kinds import (
-    Empty,
-    Glance,
-    Kind,
-    built,
-    encoded,
-    input_width,
-    must_equal,
-    numbered,
-    packed,
-    width,
-)
+from brushwork.controlnet import kinds
 from brushwork.controlnet.layers import said
 
 if TYPE_CHECKING:
@@ -37,10 +26,10 @@ GUIDANCE = 3.5
 
 def see(family: Any, network: Any, pixels: Tensor) -> Tensor:
     """Return packed latents (B, tokens, 64), or with a hint block the map in [-1, 1]."""
-    return packed(encoded(family, pixels)) if network.input_hint_block is None else 2 * pixels - 1
+    return kinds.packed(kinds.encoded(family, pixels)) if network.input_hint_block is None else 2 * pixels - 1
 
 
-def ask(family: Any, network: Any, glance: Glance) -> dict[str, Tensor]:
+def ask(family: Any, network: Any, glance: kinds.Glance) -> dict[str, Tensor]:
     """Return what is said to the double blocks and to the single ones, each (B, tokens, width)."""
     import torch
 
@@ -63,30 +52,30 @@ def ask(family: Any, network: Any, glance: Glance) -> dict[str, Tensor]:
     return said("block" if network.input_hint_block is None else "turn", double) | said("single", single)
 
 
-def build(state: dict[str, Tensor], family: Any, name: str) -> Empty:
+def build(state: dict[str, Tensor], family: Any, name: str) -> kinds.Empty:
     """Return the network of a file in diffusers' names."""
     sorts = state.get("controlnet_mode_embedder.weight")
     hint = state.get(f"{HINT}.conv_out.weight")
     shape = {
-        "num_layers": len(numbered(state, "transformer_blocks")),
-        "num_single_layers": len(numbered(state, "single_transformer_blocks")),
-        "guidance_embeds": input_width(state, "time_text_embed.guidance_embedder.linear_1") > 0,
+        "num_layers": len(kinds.numbered(state, "transformer_blocks")),
+        "num_single_layers": len(kinds.numbered(state, "single_transformer_blocks")),
+        "guidance_embeds": kinds.input_width(state, "time_text_embed.guidance_embedder.linear_1") > 0,
         "num_mode": None if sorts is None else len(sorts),
         "conditioning_embedding_channels": None if hint is None else len(hint),
     }
-    return built(CLASS, family, state, name, "controlnet_x_embedder.weight", shape)
+    return kinds.built(CLASS, family, state, name, "controlnet_x_embedder.weight", shape)
 
 
 def fit(network: Network, family: Family) -> None:
     """Refuse a network of another width, or of another autoencoder."""
     denoiser: Any = family.denoiser
-    must_equal(network, family, "width", width(network.config), width(denoiser.config))
+    kinds.must_equal(network, family, "width", kinds.width(network.config), kinds.width(denoiser.config))
     if network.config["conditioning_embedding_channels"] is not None:
         pixels = family.pixels_per_latent
-        must_equal(network, family, "number of pixels a side in a latent", HINT_PIXELS, pixels)
+        kinds.must_equal(network, family, "number of pixels a side in a latent", HINT_PIXELS, pixels)
 
 
-KIND = Kind(
+KIND = kinds.Kind(
     CLASS, ("in_channels", "joint_attention_dim", "pooled_projection_dim", "axes_dims_rope"), see, ask, build, fit,
     shares=True,
 )  # fmt: skip

@@ -8,19 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from brushwork.controlnet.kinds import (
-    Empty,
-    Glance,
-    Kind,
-    built,
-    encoded,
-    input_width,
-    means,
-    must_equal,
-    numbered,
-    plain_maps,
-    width,
-)
+from brushwork.controlnet import kinds
 from brushwork.controlnet.layers import said
 from brushwork.errors import ConfigError
 
@@ -37,12 +25,12 @@ ZEROS = "force_zeros_for_pooled_projection"
 def see(family: Any, network: Any, pixels: Tensor) -> Tensor:
     """Return latents (B, C, h, w), shifted or not as the network says."""
     if not network.config[ZEROS]:
-        return encoded(family, pixels)
-    unshifted: Tensor = means(family, pixels) * family.vae.config.scaling_factor
+        return kinds.encoded(family, pixels)
+    unshifted: Tensor = kinds.means(family, pixels) * family.vae.config.scaling_factor
     return unshifted
 
 
-def ask(family: Any, network: Any, glance: Glance) -> dict[str, Tensor]:
+def ask(family: Any, network: Any, glance: kinds.Glance) -> dict[str, Tensor]:
     """Return what is said to the blocks, each (B, tokens, width).
 
     Raises:
@@ -69,10 +57,10 @@ def ask(family: Any, network: Any, glance: Glance) -> dict[str, Tensor]:
     return said("block", samples)
 
 
-def build(state: dict[str, Tensor], family: Any, name: str) -> Empty:
+def build(state: dict[str, Tensor], family: Any, name: str) -> kinds.Empty:
     """Return the network of a file in diffusers' names."""
-    channels, texts = int(family.denoiser.config.in_channels), input_width(state, "context_embedder")
-    layers, places = numbered(state, "transformer_blocks"), state.get("pos_embed.pos_embed")
+    channels, texts = int(family.denoiser.config.in_channels), kinds.input_width(state, "context_embedder")
+    layers, places = kinds.numbered(state, "transformer_blocks"), state.get("pos_embed.pos_embed")
     patches = state.get("pos_embed_input.proj.weight")
     shape = {
         "num_layers": len(layers),
@@ -86,19 +74,19 @@ def build(state: dict[str, Tensor], family: Any, name: str) -> Empty:
         **({} if places is None else {"pos_embed_max_size": round(places.shape[1] ** 0.5)}),
         ZEROS: texts > 0,
     }
-    return built(CLASS, family, state, name, "pos_embed_input.proj.weight", shape)
+    return kinds.built(CLASS, family, state, name, "pos_embed_input.proj.weight", shape)
 
 
 def fit(network: Network, family: Family) -> None:
     """Refuse a network of another width, of other texts, or of more than a map."""
     ours: Any = family.denoiser
     theirs = network.config
-    must_equal(network, family, "width", width(theirs), width(ours.config))
+    kinds.must_equal(network, family, "width", kinds.width(theirs), kinds.width(ours.config))
     if theirs["joint_attention_dim"] is not None:
-        must_equal(
+        kinds.must_equal(
             network, family, "joint_attention_dim", theirs["joint_attention_dim"], ours.config.joint_attention_dim
         )
-    plain_maps(network, int(theirs["extra_conditioning_channels"]))
+    kinds.plain_maps(network, int(theirs["extra_conditioning_channels"]))
 
 
-KIND = Kind(CLASS, ("in_channels", "patch_size", "pooled_projection_dim"), see, ask, build, fit)
+KIND = kinds.Kind(CLASS, ("in_channels", "patch_size", "pooled_projection_dim"), see, ask, build, fit)
