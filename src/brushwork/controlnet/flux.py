@@ -21,7 +21,8 @@ HINT = "input_hint_block"
 HINT_PIXELS = 8
 """So many pixels a side are one latent for its layers."""
 GUIDANCE = 3.5
-"""What a network is told that wants a number where the base has none."""
+"""What dev is told in training, as in diffusers' scripts, and in drawing unless asked otherwise; and what a network is
+told that wants a number where the base has none."""
 
 
 def see(family: Any, network: Any, pixels: Tensor) -> Tensor:
@@ -33,11 +34,8 @@ def ask(family: Any, network: Any, glance: kinds.Glance) -> dict[str, Tensor]:
     """Return what is said to the double blocks and to the single ones, each (B, tokens, width)."""
     import torch
 
-    rows, sort, shown = (
-        len(glance.latents),
-        glance.control.union,
-        family.shown(glance.latents, glance.timesteps, glance.texts),
-    )
+    rows, sort = len(glance.latents), glance.control.union
+    shown = family.shown(glance.latents, glance.timesteps, glance.texts)
     guidance = shown.pop("guidance")
     if network.config.guidance_embeds and guidance is None:
         guidance = glance.latents.new_full((rows,), GUIDANCE)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from brushwork import components, flow
 from brushwork.controlnet import flux as control
 from brushwork.controlnet import layers
+from brushwork.controlnet.flux import GUIDANCE
 from brushwork.controlnet.kinds import packed
 from brushwork.settings import Sampling
 from brushwork.values import Conditioning
@@ -37,8 +38,6 @@ CLASSES = {
 }
 T5_TOKENS = 512
 """The pipeline's default."""
-GUIDANCE = 3.5
-"""What dev is told in training, as in diffusers' scripts, and in drawing unless asked otherwise."""
 
 
 def recognises(described: Described) -> bool:
